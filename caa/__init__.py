@@ -1,0 +1,1 @@
+"""Correspondence-aware attention (CAA): the blocks of MVDiffusion, their position codes and their weights. No host."""

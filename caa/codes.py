@@ -1,0 +1,34 @@
+"""Position codes: what tells a key where it lies, seen from its query."""
+
+from __future__ import annotations
+
+import torch
+
+ROUNDING = 2.0**30
+
+
+def frequencies(width: int, dims: int) -> torch.Tensor:
+    """(N,) float32 frequencies of a block `width` channels wide whose code has `dims` coordinates (2: panorama, 1: depth).
+
+    N = width / 4 for two coordinates, width / 2 for one. Checkpoints carry their own, which are to be preferred.
+    """
+    count = width // (2 * dims)
+    base = 2.0 if count <= 80 else 5000.0 ** (1 / (count / 2.5))
+    return torch.pow(torch.tensor(base, dtype=torch.float64), torch.arange(count)).to(torch.float32)
+
+
+def position_code(displacement: torch.Tensor, bands: torch.Tensor) -> torch.Tensor:
+    """(..., 2) float64 displacements to (..., 4 N) codes: sines of x, of y, then cosines of x, of y.
+
+    With base-2 frequencies (up to 2^79) the displacement is rounded to a multiple of 2^-30 first: finer digits are the
+    rounding error of the homographies, and would give each machine its own code.
+    """
+    if len(bands) > 1 and bands[1] == 2:
+        displacement = torch.round(displacement * ROUNDING) / ROUNDING
+    angles = (displacement[..., None] * bands.double()).flatten(-2)
+    return torch.cat((angles.sin(), angles.cos()), dim=-1)
+
+
+def code_of_zero(bands: torch.Tensor) -> torch.Tensor:
+    """(4 N,) the code of a query, which lies at displacement 0."""
+    return torch.cat((torch.zeros(2 * len(bands)), torch.ones(2 * len(bands))))

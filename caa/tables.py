@@ -1,0 +1,70 @@
+"""What attention needs of the cameras, on the device: made once per run, then only read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..geometry.correspondence import Correspondences, SampleTable
+from .codes import position_code
+
+RESIDENT_BYTES = 512 * 2**20
+OUTSIDE = -3.0  # normalised coordinate whose bilinear taps all lie outside of any map
+PIECE = 2**16  # samples whose codes are held in float64 at once
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceTable:
+    """One `SampleTable` ready for use.
+
+    grid: (n, S, 2) normalised sample positions for `grid_sample(align_corners=False)`; invalid ones lie outside, so that
+        they read zero. fp32 at least: fp16 could not name a pixel of a large map.
+    code: (n, S, C) position codes in the features' dtype, zero where invalid.
+    """
+
+    grid: torch.Tensor
+    code: torch.Tensor
+
+
+class Tables:
+    """The tables of one run, keyed by feature size, width and dtype. They follow from cameras and frequencies alone.
+
+    Geometry and codes are computed in float64 on the CPU, then cast. Codes stay on the device up to RESIDENT_BYTES in
+    all; later ones wait in the CPU's memory and are brought at each use.
+    """
+
+    def __init__(self) -> None:
+        self._grids: dict[tuple, torch.Tensor] = {}
+        self._codes: dict[tuple, torch.Tensor] = {}
+        self._resident = 0
+
+    def get(self, corr: Correspondences, table: int, bands: torch.Tensor, like: torch.Tensor) -> DeviceTable:
+        """Table number `table` of `corr` for features like (..., C, h, w) `like`; `bands` are (N,) frequencies."""
+        key = (corr.height, corr.width, table, like.dtype, like.device)
+        if key not in self._grids:
+            self._grids[key] = _grid(corr.tables[table], corr, like.dtype).to(like.device)
+        code_key = (*key, tuple(bands.tolist()))
+        if code_key not in self._codes:
+            self._codes[code_key] = self._place(_code(corr.tables[table], bands, like.dtype), like.device)
+        return DeviceTable(self._grids[key], self._codes[code_key].to(like.device))
+
+    def _place(self, code: torch.Tensor, device: torch.device) -> torch.Tensor:
+        size = code.numel() * code.element_size()
+        if self._resident + size > RESIDENT_BYTES:
+            return code
+        self._resident += size
+        return code.to(device)
+
+
+def _grid(table: SampleTable, corr: Correspondences, dtype: torch.dtype) -> torch.Tensor:
+    size = torch.tensor([corr.width, corr.height], dtype=torch.float64)
+    normalised = torch.where(table.valid[..., None], (2 * table.coords + 1) / size - 1, OUTSIDE)
+    return normalised.to(torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def _code(table: SampleTable, bands: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """(n, S, C) position codes, made piece by piece so that float64 never holds more than PIECE samples."""
+    rows = max(1, PIECE // table.code.shape[1])
+    pieces = zip(table.code.split(rows), table.valid.split(rows), strict=True)
+    return torch.cat([(position_code(code, bands) * valid[..., None]).to(dtype) for code, valid in pieces])

@@ -1,0 +1,75 @@
+"""`Cameras`: the one object that travels through the graph."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Cameras:
+    """V pinhole cameras that share one image size. Immutable; every tensor is float64 on the CPU.
+
+    intrinsics: (V, 3, 3), pixels of a `width` x `height` image, pixel centres at integers.
+    cam_to_world: (V, 4, 4), rigid. A panorama's cameras stand in one point: their translation is zero.
+    width, height: size of the images in pixels.
+    rings: how many views each ring of a panorama holds, in view order; their sum is V. Empty for cameras that only cut
+        pictures (they have no neighbours).
+    """
+
+    intrinsics: torch.Tensor
+    cam_to_world: torch.Tensor
+    width: int
+    height: int
+    rings: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        views = self.intrinsics.shape[0]
+        if self.intrinsics.shape != (views, 3, 3) or self.cam_to_world.shape != (views, 4, 4):
+            raise ValueError(
+                f"Cameras need intrinsics (V, 3, 3) and poses (V, 4, 4), not {tuple(self.intrinsics.shape)} and "
+                f"{tuple(self.cam_to_world.shape)}."
+            )
+        if not (torch.isfinite(self.intrinsics).all() and torch.isfinite(self.cam_to_world).all()):
+            raise ValueError("The cameras hold NaN or infinite numbers: check their intrinsics and poses.")
+        if self.rings and sum(self.rings) != views:
+            raise ValueError(f"The rings {self.rings} hold {sum(self.rings)} views, but there are {views} cameras.")
+
+    @property
+    def views(self) -> int:
+        """The number of cameras, V."""
+        return self.intrinsics.shape[0]
+
+    @property
+    def rotation(self) -> torch.Tensor:
+        """(V, 3, 3) camera-to-world rotations; the third column is the viewing direction."""
+        return self.cam_to_world[:, :3, :3]
+
+
+def rotation_from_angles(yaw_deg: float, pitch_deg: float, roll_deg: float = 0.0) -> torch.Tensor:
+    """(3, 3) camera-to-world rotation: yaw to the right about the world's vertical, then pitch up, then roll clockwise."""
+    yaw, pitch, roll = (math.radians(angle) for angle in (yaw_deg, pitch_deg, roll_deg))
+    cy, sy, cp, sp, cr, sr = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch), math.cos(roll), math.sin(roll)
+    world_from_yawed = torch.tensor([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]], dtype=torch.float64)
+    yawed_from_pitched = torch.tensor([[1, 0, 0], [0, cp, -sp], [0, sp, cp]], dtype=torch.float64)
+    pitched_from_rolled = torch.tensor([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]], dtype=torch.float64)
+    return world_from_yawed @ yawed_from_pitched @ pitched_from_rolled
+
+
+def intrinsics_from_fov(fov_deg: float, width: int, height: int) -> torch.Tensor:
+    """(3, 3) intrinsics of a camera with square pixels and a horizontal field of view in degrees, inside (0, 180)."""
+    focal = (width / 2) / math.tan(math.radians(fov_deg) / 2)
+    return torch.tensor(
+        [[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]],
+        dtype=torch.float64,
+    )
+
+
+def pixel_grid(width: int, height: int) -> torch.Tensor:
+    """(height, width, 2) pixel centres (x, y) of a view, float64."""
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=torch.float64), torch.arange(width, dtype=torch.float64), indexing="ij"
+    )
+    return torch.stack((x, y), dim=-1)
