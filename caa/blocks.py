@@ -8,6 +8,8 @@ from torch import nn
 
 from ..geometry.correspondence import Correspondences
 from .attention import Attention
+from .condition import add_condition
+from .kinds import Kind, Widths
 from .tables import Tables
 
 
@@ -65,3 +67,63 @@ class PanoramaBlock(nn.Module):
     ) -> torch.Tensor:
         """(B, V, C, h, w) features of V views to the same, made consistent. `bands`: (N,) frequencies."""
         return self.transformer(x, correspondences, bands, tables)
+
+
+class DepthBlock(nn.Module):
+    """The block of depth weights: the attention block, then a residual block of two convolutions."""
+
+    def __init__(self, width: int, operations, dtype, device) -> None:
+        super().__init__()
+        self.attn1 = PanoramaBlock(width, operations, dtype, device)
+        self.resnet = ResidualBlock(width, operations, dtype, device)
+
+    def forward(
+        self, x: torch.Tensor, correspondences: Correspondences, bands: torch.Tensor, tables: Tables
+    ) -> torch.Tensor:
+        """(B, V, C, h, w) features of V views to the same, made consistent. `bands`: (N,) frequencies."""
+        y = self.attn1(x, correspondences, bands, tables)
+        return self.resnet(y.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class ResidualBlock(nn.Module):
+    """y + conv2(relu(bn2(conv1(relu(bn1(y)))))); its norms are GroupNorms, whatever their published names say."""
+
+    def __init__(self, width: int, operations, dtype, device) -> None:
+        super().__init__()
+        place = {"dtype": dtype, "device": device}
+        self.conv1 = operations.Conv2d(width, width, 3, padding=1, bias=False, **place)
+        self.bn1 = operations.GroupNorm(32, width, eps=1e-5, **place)
+        self.conv2 = operations.Conv2d(width, width, 3, padding=1, bias=False, **place)
+        self.bn2 = operations.GroupNorm(32, width, eps=1e-5, **place)
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) to the same."""
+        hidden = self.conv1(F.relu(self.bn1(y)))
+        return y + self.conv2(F.relu(self.bn2(hidden)))
+
+
+class CAA(nn.Module):
+    """All blocks of one file, for one UNet, with the names that `CAAWeights.tensors` have.
+
+    The frequencies of the position codes are plain attributes, not buffers: in half precision they would be infinite.
+    """
+
+    def __init__(
+        self, kind: Kind, widths: Widths, frequencies: dict[str, torch.Tensor], operations, dtype=None, device=None
+    ) -> None:
+        super().__init__()
+        self.kind, self.widths, self.frequencies = kind, widths, frequencies
+        block = DepthBlock if kind.residual else PanoramaBlock
+        make = [operations, dtype, device]
+        self.encoder = nn.ModuleList(block(width, *make) for width in widths.encoder)
+        self.mid = block(widths.mid, *make)
+        self.decoder = nn.ModuleList(block(width, *make) for width in widths.decoder)
+        if kind.condition:
+            add_condition(self, widths, *make)
+
+    def at_site(self, name: str) -> tuple[nn.Module, torch.Tensor] | None:
+        """The block at a site of the UNet and its frequencies (N,); None where these weights have none."""
+        block_name = "mid" if name == f"mid_{self.kind.middle}" else name
+        if block_name not in self.frequencies:
+            return None
+        return self.get_submodule(block_name), self.frequencies[block_name]

@@ -11,7 +11,6 @@ from .cameras import Cameras, pixel_grid
 # The 3 x 3 neighbourhood in which the published model looks around a corresponding point (section 4.1 of the paper).
 NEIGHBOURHOOD = torch.tensor([[x, y] for y in (-1, 0, 1) for x in (-1, 0, 1)], dtype=torch.float64)
 SAME_GEOMETRY = 1e-10  # relative difference under which two homographies are one
-BEHIND = -1e6  # feature coordinate of points that the key view cannot see: outside of every image
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +19,7 @@ class SampleTable:
 
     query: (n,) int64, flat indices r * width + c of the query pixels, ascending.
     coords: (n, S, 2) float64, (x, y) in feature pixels of the key view; read bilinearly, zero outside.
-    valid: (n, S) bool; an invalid sample still takes part in the attention, as a zero vector.
+    valid: (n, S) bool, the key view sees the point; other samples still take part in the attention, as zero vectors.
     code: (n, S, D) float64, the input of the position code (D = 2: displacement in feature pixels).
     """
 
@@ -88,15 +87,8 @@ def apply_homography(matrix: torch.Tensor, points: torch.Tensor) -> tuple[torch.
 def panorama_correspondences(cameras: Cameras, height: int, width: int) -> Correspondences:
     """Correspondences of views in one point, at features `height` x `width` under the cameras' images.
 
-    Every query reads a 3 x 3 neighbourhood in either view beside it. Raises ValueError where the features are not an
-    equal fraction of the images on both axes.
+    Every query reads a 3 x 3 neighbourhood in either view beside it (section 4.1 of the paper).
     """
-    stride = cameras.height // height
-    if (height * stride, width * stride) != (cameras.height, cameras.width):
-        raise ValueError(
-            f"Features of {width} x {height} do not divide images of {cameras.width} x {cameras.height} evenly: the "
-            "sampled size must be the cameras' and a multiple of 64."
-        )
     pairs, tables, known = [], [], []
     for query_view, key_views in enumerate(ring_neighbours(cameras)):
         for key_view in key_views:
@@ -104,7 +96,7 @@ def panorama_correspondences(cameras: Cameras, height: int, width: int) -> Corre
             table = _index_of(matrix, known)
             if table == len(known):
                 known.append(matrix)
-                tables.append(_homography_table(matrix, cameras, height, width, stride))
+                tables.append(_homography_table(matrix, cameras, height, width))
             pairs.append(Pair(query_view, key_view, table))
     return Correspondences(cameras.views, height, width, tuple(pairs), tuple(tables))
 
@@ -117,19 +109,24 @@ def _index_of(matrix: torch.Tensor, known: list[torch.Tensor]) -> int:
     return len(known)
 
 
-def _homography_table(matrix: torch.Tensor, cameras: Cameras, height: int, width: int, stride: int) -> SampleTable:
-    """The table of one homography: sample positions, validity and displacement of each query's neighbourhood."""
-    query = pixel_grid(width, height).reshape(-1, 2) * stride + stride // 2
-    image, depth = apply_homography(matrix, query)
-    samples = image[:, None] + NEIGHBOURHOOD * stride
+def _homography_table(matrix: torch.Tensor, cameras: Cameras, height: int, width: int) -> SampleTable:
+    """The table of one homography: sample positions, validity and displacement of each query's neighbourhood.
+
+    A feature pixel k stands at image pixel scale * k + floor(scale / 2), and an image pixel p lies at feature coordinate
+    p / scale - 0.5: the published model's two conventions, half a feature apart.
+    """
     size = torch.tensor([cameras.width, cameras.height], dtype=torch.float64)
+    scale = size / torch.tensor([width, height], dtype=torch.float64)
+    query = pixel_grid(width, height).reshape(-1, 2) * scale + (scale / 2).floor()
+    image, depth = apply_homography(matrix, query)
+    samples = image[:, None] + NEIGHBOURHOOD * scale
     in_front = (depth > 0)[:, None]
     valid = ((samples > 0) & (samples < size)).all(-1) & in_front
     carried_back, _ = apply_homography(torch.linalg.inv(matrix), samples)
-    displacement = (carried_back - query[:, None]) / stride
+    displacement = (carried_back - query[:, None]) / scale
     return SampleTable(
         query=torch.arange(height * width),
-        coords=torch.where(in_front[..., None], samples / stride - 0.5, BEHIND),
+        coords=samples / scale - 0.5,
         valid=valid,
         code=torch.where(valid[..., None], displacement, 0.0),
     )

@@ -1,0 +1,143 @@
+"""The equirectangular panorama: where its pixels look, and the views cut out of it.
+
+Beside pixels this package uses *grid* coordinates, those of torch's grid_sample with align_corners=False: a picture
+spans -1..1 from edge to edge in both axes, at every resolution. In a panorama they are longitude / pi and
+-latitude / (pi / 2).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from .cameras import Cameras
+
+BLOCK = 2**17  # samples read at once: bounds memory, and float64 blocks of this size stay in the processor's cache
+
+
+def grid_from_pixels(width: int, height: int) -> torch.Tensor:
+    """(3, 3) float64, takes pixels (x, y, 1) to grid coordinates: the one place that knows of half a pixel."""
+    return torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], dtype=torch.float64)
+
+
+def grid_from_world(cameras: Cameras) -> torch.Tensor:
+    """(V, 3, 3) float64, takes directions to homogeneous grid coordinates of each view; the third is the depth z.
+
+    Nothing here depends on the views' resolution: images of any size are read at the same grid coordinates.
+    """
+    return grid_from_pixels(cameras.width, cameras.height) @ cameras.intrinsics @ cameras.rotation.mT
+
+
+def _pixel_centres(width: int, height: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Grid coordinates (width,) and (height,) of a picture's columns and rows, float64."""
+    grid = grid_from_pixels(width, height)
+    columns, rows = torch.arange(width, dtype=torch.float64), torch.arange(height, dtype=torch.float64)
+    return columns * grid[0, 0] + grid[0, 2], rows * grid[1, 1] + grid[1, 2]
+
+
+def equirect_angles(width: int, height: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Longitudes (width,) and latitudes (height,) of a panorama's pixel centres, radians, float64."""
+    columns, rows = _pixel_centres(width, height)
+    return math.pi * columns, -math.pi / 2 * rows
+
+
+def equirect_directions(width: int, height: int) -> torch.Tensor:
+    """(height, width, 3) unit world directions of a panorama's pixel centres, float64."""
+    longitude, latitude = equirect_angles(width, height)
+    level = latitude.cos()[:, None]
+    up = latitude.sin()[:, None].expand(height, width)
+    return torch.stack((level * longitude.sin(), -up, level * longitude.cos()), dim=-1)
+
+
+def equirect_from_directions(directions: torch.Tensor, width: int) -> torch.Tensor:
+    """(..., 2) pixels (x, y) of a panorama `width` wide that (..., 3) world directions of any length meet.
+
+    x lies in -0.5..width - 0.5, y in -0.5..width / 2 - 0.5; straight up and down have the x of their z axis.
+    """
+    x, y, z = directions.unbind(-1)
+    longitude, latitude = torch.atan2(x, z), torch.atan2(-y, torch.hypot(x, z))
+    grid = grid_from_pixels(width, width // 2)
+    column = (longitude / math.pi - grid[0, 2]) / grid[0, 0]
+    row = (latitude / (-math.pi / 2) - grid[1, 2]) / grid[1, 1]
+    return torch.stack((column, row), dim=-1)
+
+
+def to_planes(pictures: torch.Tensor) -> torch.Tensor:
+    """(B, h, w, C >= 3) in any floating type to (B, 3, h, w) float32; alpha is dropped. Raises ValueError otherwise."""
+    if pictures.ndim != 4 or pictures.shape[-1] < 3:
+        raise ValueError(f"Pictures must be (batch, height, width, 3 or 4 channels), not {tuple(pictures.shape)}.")
+    return pictures[..., :3].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+
+
+def halve(pictures: torch.Tensor, scale: float) -> torch.Tensor:
+    """(B, C, h, w) halved by averaging until `scale`, source pixels per target pixel, is below 2 or a side is odd.
+
+    Below 2 a bilinear read passes over no pixel. Pixel areas are halved exactly, so grid coordinates stay as they are.
+    """
+    while scale >= 2 and pictures.shape[-1] % 2 == 0 and pictures.shape[-2] % 2 == 0:
+        pictures, scale = F.avg_pool2d(pictures, 2), scale / 2
+    return pictures
+
+
+def equirect_to_views(
+    equirect: torch.Tensor, cameras: Cameras, mask: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cuts the cameras' views out of P panoramas.
+
+    equirect: (P, H, 2 H, C) in 0..1. mask: (P, H, 2 H) or (1, H, 2 H), read like a colour; none counts as ones.
+    Returns views (P * V, h, w, 3) and masks (P * V, h, w), float32, panorama by panorama, on the panorama's device.
+
+    Where a view is coarser than the panorama at its centre, the panorama is averaged over the view's pixel: halved first,
+    then read at two or more points per panorama pixel. Longitudes wrap, and beyond a pole lies the other side's meridian.
+    Raises ValueError for a panorama that is not 2:1 or holds NaN, and for a mask of another size.
+    """
+    planes = to_planes(equirect)
+    panoramas, _, height, width = planes.shape
+    if width != 2 * height:
+        raise ValueError(f"An equirectangular panorama is twice as wide as high, not {width} x {height} pixels.")
+    if mask is not None:
+        if mask.shape not in ((panoramas, height, width), (1, height, width)):
+            raise ValueError(f"The mask must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}.")
+        planes = torch.cat((planes, mask.to(planes).expand(panoramas, -1, -1)[:, None]), dim=1)
+    if not torch.isfinite(planes).all():
+        raise ValueError("The panorama or its mask holds NaN or infinite numbers.")
+    focal = cameras.intrinsics[:, 0, 0]
+    planes = halve(planes, width / (2 * math.pi * focal.max().item()))
+    source = _padded(planes.reshape(1, -1, *planes.shape[-2:]))
+    pixels_per_pixel = planes.shape[-1] / (2 * math.pi * focal)
+    views = torch.ones(panoramas, cameras.views, 4, cameras.height, cameras.width, device=planes.device)
+    for view, world_from_grid in enumerate(torch.linalg.inv(grid_from_world(cameras))):
+        scale = pixels_per_pixel[view].item()
+        samples = math.ceil(2 * scale) if scale > 1 else 1
+        for rows, picture in _cut(source, world_from_grid, cameras.width, cameras.height, samples):
+            views[:, view, : planes.shape[1], rows] = picture.unflatten(0, (panoramas, -1))
+    views = views.flatten(0, 1)
+    return views[:, :3].permute(0, 2, 3, 1).contiguous(), views[:, 3].contiguous()
+
+
+def _padded(planes: torch.Tensor) -> torch.Tensor:
+    """(1, C, H, W) panoramas with one more pixel around: the far edge's column, and the pole's row turned by 180 degrees."""
+    half = planes.shape[-1] // 2
+    over_top, over_bottom = planes[..., :1, :].roll(half, -1), planes[..., -1:, :].roll(half, -1)
+    planes = torch.cat((over_top, planes, over_bottom), dim=-2)
+    return torch.cat((planes[..., -1:], planes, planes[..., :1]), dim=-1)
+
+
+def _cut(source: torch.Tensor, world_from_grid: torch.Tensor, width: int, height: int, samples: int):
+    """Yields (rows, (C, rows, width)) of one view of a padded panorama, `samples` x `samples` points per pixel averaged."""
+    equirect_height, equirect_width = source.shape[-2] - 2, source.shape[-1] - 2
+    columns, rows = _pixel_centres(samples * width, samples * height)
+    padded_grid = grid_from_pixels(equirect_width + 2, equirect_height + 2)
+    step = max(1, BLOCK // (samples * samples * width))
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        along_row = columns[:, None] * world_from_grid[:, 0]
+        along_column = rows[samples * top : samples * bottom, None] * world_from_grid[:, 1] + world_from_grid[:, 2]
+        pixels = equirect_from_directions(along_row + along_column[:, None], equirect_width) + 1
+        grid = pixels * padded_grid.diagonal()[:2] + padded_grid[:2, 2]
+        picture = F.grid_sample(
+            source, grid[None].to(source), mode="bilinear", padding_mode="zeros", align_corners=False
+        )
+        yield slice(top, bottom), F.avg_pool2d(picture, samples)[0]

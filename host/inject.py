@@ -1,0 +1,111 @@
+"""CAA blocks in the host's UNet: where they sit, and how they get there and out again without a trace.
+
+At each place stands a `Site`: a layer without parameters that passes its input through. The host calls `run_site` in
+its stead (a forward_timestep_embed patch), which finds the run, and in the run the block, in the transformer options.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
+from torch import nn
+
+from ..caa.kinds import Widths
+
+RUN = "mvdiffusion_run"  # the transformer option that holds the sampling run
+
+
+class Site(nn.Module):
+    """A place for one CAA block. By itself, and in runs that do not know it, it changes nothing."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def run_site(site: Site, x: torch.Tensor, emb, context, transformer_options: dict, *args) -> torch.Tensor:
+    """The host's handler for layers of class `Site`: (batch, C, h, w) features in and out."""
+    run = transformer_options.get(RUN)
+    return x if run is None else run.apply(site.name, x)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A site's name, the layers it stands among, the number of layers before it, and the width of its features."""
+
+    name: str
+    layers: nn.Sequential
+    index: int
+    width: int
+
+
+def places(unet: UNetModel) -> list[Place]:
+    """All places that any kind of weights uses, derived from the UNet's blocks; sites already there are not counted.
+
+    encoder.i: before the downsampler of level i, at the head of its input block, so that the skip connection carries the
+        value without CAA; the last level's at the head of the middle block.
+    mid_inside: after the middle block's first residual layer. mid_end: at the middle block's end.
+    decoder.j: before the upsampler of level j; the last level's at the end of the last output block.
+    """
+    found = []
+    for block in unet.input_blocks:
+        for index, layer in enumerate(_layers(block)):
+            if isinstance(layer, Downsample):
+                found.append(Place(f"encoder.{len(found)}", block, index, layer.channels))
+    middle = _layers(unet.middle_block)
+    width = middle[0].out_channels
+    found.append(Place(f"encoder.{len(found)}", unet.middle_block, 0, middle[0].channels))
+    found.append(Place("mid_inside", unet.middle_block, 1, width))
+    found.append(Place("mid_end", unet.middle_block, len(middle), width))
+    level = 0
+    for block in unet.output_blocks:
+        for index, layer in enumerate(_layers(block)):
+            if isinstance(layer, Upsample):
+                found.append(Place(f"decoder.{level}", block, index, layer.channels))
+                level += 1
+    last = unet.output_blocks[-1]
+    found.append(Place(f"decoder.{level}", last, len(_layers(last)), _layers(last)[0].out_channels))
+    return found
+
+
+def unet_widths(unet: UNetModel) -> Widths:
+    """The widths of the CAA blocks that fit the UNet."""
+    width = {place.name: place.width for place in places(unet)}
+    levels = range(sum(name.startswith("encoder.") for name in width))
+    return Widths(
+        encoder=tuple(width[f"encoder.{level}"] for level in levels),
+        mid=width["mid_inside"],
+        decoder=tuple(width[f"decoder.{level}"] for level in levels),
+    )
+
+
+def inject(patcher) -> None:
+    """Puts the sites into the UNet of a ModelPatcher, unless they are there already.
+
+    Rebuilding `_modules` in order gives them named keys: insert() would renumber their siblings, and LoRAs and saved
+    checkpoints would then name the wrong layers.
+    """
+    unet = patcher.model.diffusion_model
+    if any(isinstance(layer, Site) for layer in unet.middle_block):
+        return
+    for place in sorted(places(unet), key=lambda place: place.index, reverse=True):
+        entries = list(place.layers._modules.items())
+        entries.insert(place.index, ("mvdiffusion_" + place.name.replace(".", "_"), Site(place.name)))
+        place.layers._modules = type(place.layers._modules)(entries)
+
+
+def eject(patcher) -> None:
+    """Takes all sites out of the UNet of a ModelPatcher; harmless where there are none."""
+    unet = patcher.model.diffusion_model
+    for layers in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
+        for key in [key for key, layer in layers._modules.items() if isinstance(layer, Site)]:
+            del layers._modules[key]
+
+
+def _layers(block: nn.Sequential) -> list[nn.Module]:
+    return [layer for layer in block if not isinstance(layer, Site)]

@@ -1,0 +1,92 @@
+"""CAA weights beside a MODEL: as a patcher of their own, which the host loads, offloads and frees with the UNet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.ops
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+from ..caa.blocks import CAA
+from ..caa.checkpoint import CAAWeights, write_slim
+from ..caa.kinds import Kind, Widths
+from .inject import unet_widths
+from .run import KEY, with_blocks
+
+STORED = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def attach_weights(model, read: Callable[[], CAAWeights], strength: float):
+    """A clone of MODEL with the CAA blocks that `read` returns. `read` is called again where the host rebuilds a MODEL.
+
+    Raises ValueError where the weights do not fit the MODEL, in one sentence.
+    """
+    unet = model.get_model_object("diffusion_model")
+    if not isinstance(unet, UNetModel):
+        raise ValueError(
+            f"MVDiffusion's blocks go into a Stable Diffusion UNet (SD 1.5, SD 2 or SDXL), not into a "
+            f"{type(unet).__name__}: the published weights need SD 2 (512-base)."
+        )
+    weights = read()
+    _check_fit(weights.kind, weights.widths, model, unet)
+    dtype = model.model_dtype() if model.model_dtype() in STORED else torch.float16
+    return with_blocks(model, caa_patcher(read, dtype, weights=weights), strength)
+
+
+def caa_patcher(
+    read: Callable[[], CAAWeights], dtype: torch.dtype, disable_dynamic: bool = False, weights: CAAWeights | None = None
+):
+    """A ModelPatcher around a `CAA` module that holds the weights; made of the host's layers, so it pages and casts them."""
+    weights = weights or read()
+    offload = comfy.model_management.unet_offload_device()
+    caa = CAA(weights.kind, weights.widths, weights.frequencies, comfy.ops.manual_cast, dtype, offload)
+    caa.base = weights.base
+    patcher_class = comfy.model_patcher.ModelPatcher
+    if not disable_dynamic:  # 0.33 binds this name to its dynamic patcher when it starts
+        patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", patcher_class)
+    patcher = patcher_class(caa, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
+    dynamic = hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
+    caa.load_state_dict(weights.tensors, strict=True, assign=dynamic)
+    patcher.cached_patcher_init = (caa_patcher, (read, dtype))
+    return patcher
+
+
+def save_weights(model, path: str, dtype: torch.dtype) -> None:
+    """Writes the CAA blocks of a MODEL to a slim safetensors file. Raises ValueError where the MODEL has none."""
+    patchers = model.get_additional_models_with_key(KEY)
+    if not patchers:
+        raise ValueError("Save MVDiffusion: this MODEL has no MVDiffusion blocks. Connect one from Load MVDiffusion.")
+    caa = patchers[0].model
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    write_slim(path, CAAWeights(caa.kind, caa.widths, dict(caa.state_dict()), caa.frequencies, caa.base), dtype)
+
+
+def _check_fit(kind: Kind, widths: Widths, model, unet: UNetModel) -> None:
+    """Raises ValueError unless weights of this kind and width belong to the UNet of MODEL."""
+    if unet.in_channels != kind.in_channels:
+        raise ValueError(
+            f"These are {kind.name} weights, made for a UNet with {kind.in_channels} input channels, and this MODEL has "
+            f"{unet.in_channels}: {_which_base(kind)}"
+        )
+    if widths != unet_widths(unet):
+        raise ValueError(
+            f"These weights are {widths.encoder} wide on the way down and {widths.decoder} on the way up, and this MODEL's "
+            f"UNet is {unet_widths(unet).encoder} and {unet_widths(unet).decoder}: take the base that they were made for, "
+            "SD 2 (512-base) for the published ones."
+        )
+    sampling = model.get_model_object("model_sampling")
+    if isinstance(sampling, comfy.model_sampling.V_PREDICTION):
+        raise ValueError(
+            "MVDiffusion's weights predict the noise (epsilon), and this MODEL predicts v (SD 2 768-v is such a model): "
+            "load SD 2 512-base instead, or set ModelSamplingDiscrete to eps if the host took it for the wrong one."
+        )
+
+
+def _which_base(kind: Kind) -> str:
+    bases = {"panorama": "load SD 2 (512-base)", "outpainting": "load SD 2 inpainting (512)", "depth": "load SD 2 depth"}
+    return f"{bases[kind.name]}, or take everything from the authors' file with Load MVDiffusion Checkpoint."

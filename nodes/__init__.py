@@ -1,0 +1,37 @@
+"""The pack's nodes. Each reads its inputs, calls one function and returns; the work is done in host/ and geometry/."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .cameras import PanoramaCameras
+from .loaders import (
+    LoadDemoModel,
+    LoadMVDiffusion,
+    LoadMVDiffusionCheckpoint,
+    SaveMVDiffusion,
+    register_models_folder,
+)
+from .panorama import EquirectToViews, StitchEquirect
+from .sampling import ApplyCameras, MultiViewKSampler
+from .text import MultiViewTextEncode
+
+register_models_folder()
+
+
+class MVDiffusionExtension(ComfyExtension):
+    """What the host asks for the pack's nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            LoadMVDiffusion,
+            LoadMVDiffusionCheckpoint,
+            LoadDemoModel,
+            PanoramaCameras,
+            MultiViewTextEncode,
+            ApplyCameras,
+            MultiViewKSampler,
+            StitchEquirect,
+            EquirectToViews,
+            SaveMVDiffusion,
+        ]

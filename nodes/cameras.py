@@ -1,0 +1,75 @@
+"""Nodes that make cameras."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..geometry.layouts import LAYOUTS
+from .schema import MVCameras, schema
+
+
+class PanoramaCameras(io.ComfyNode):
+    """Panorama Cameras: where the views of a panorama look."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MVDiffusionPanoramaCameras",
+            display_name="Panorama Cameras",
+            description="Where the views of a panorama look. The published weights were made for a ring of 8 views, 90 "
+            "degrees wide, 512 x 512.",
+            search_aliases=["360", "equirectangular", "ring", "views", "rig"],
+            inputs=[
+                io.Combo.Input(
+                    "layout",
+                    options=list(LAYOUTS),
+                    tooltip="ring: evenly turned views around the horizon, each overlapping the two beside it.",
+                ),
+                io.Int.Input("views", default=8, min=1, max=64, tooltip="Number of views in the ring."),
+                io.Float.Input(
+                    "fov",
+                    default=90.0,
+                    min=1.0,
+                    max=179.0,
+                    step=1.0,
+                    tooltip="Horizontal field of view of each view in degrees. Neighbours should overlap by half.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=512,
+                    min=16,
+                    max=8192,
+                    step=8,
+                    tooltip="Width of each view in pixels; a multiple of 64 where the views are sampled.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=512,
+                    min=16,
+                    max=8192,
+                    step=8,
+                    tooltip="Height of each view in pixels; a multiple of 64 where the views are sampled.",
+                ),
+                io.Float.Input(
+                    "start_yaw",
+                    default=0.0,
+                    min=-360.0,
+                    max=360.0,
+                    step=1.0,
+                    tooltip="Where view 0 looks, in degrees to the right of the panorama's middle.",
+                ),
+                io.Float.Input(
+                    "pitch",
+                    default=0.0,
+                    min=-90.0,
+                    max=90.0,
+                    step=1.0,
+                    tooltip="How far all views look up (or down, if negative), in degrees.",
+                ),
+            ],
+            outputs=[MVCameras.Output(display_name="cameras", tooltip="The cameras, for the other MVDiffusion nodes.")],
+        )
+
+    @classmethod
+    def execute(cls, layout, views, fov, width, height, start_yaw, pitch) -> io.NodeOutput:
+        return io.NodeOutput(LAYOUTS[layout](views, fov, width, height, start_yaw, pitch))

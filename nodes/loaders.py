@@ -1,0 +1,200 @@
+"""Nodes that load and save weights."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..caa.checkpoint import read_caa
+from ..caa.fresh import fresh_weights
+from ..caa.kinds import KINDS
+from ..host.demo import demo_models
+from ..host.inject import unet_widths
+from ..host.loading import load_base_models
+from ..host.weights import attach_weights, save_weights
+from .schema import schema
+
+FOLDER = "mvdiffusion"
+WHERE = (
+    "put the authors' pano.ckpt or pano_outpaint.ckpt (linked in the Model Zoo of github.com/Tangshitao/MVDiffusion) into "
+    "ComfyUI/models/mvdiffusion, then press R to refresh; without it, Load Demo Model shows how everything works"
+)
+NO_FILE = "(no file in models/mvdiffusion)"
+
+
+def register_models_folder() -> None:
+    """models/mvdiffusion in the host's folder list, with the usual weight files; a user's own paths stay."""
+    folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
+    folder_paths.folder_names_and_paths[FOLDER][1].update(folder_paths.supported_pt_extensions)
+
+
+def _checkpoint() -> io.Combo.Input:
+    return io.Combo.Input(
+        "checkpoint",
+        options=folder_paths.get_filename_list(FOLDER) or [NO_FILE],
+        tooltip="A file in models/mvdiffusion: the authors' checkpoints as they are, or a file of Save MVDiffusion.",
+    )
+
+
+def _strength() -> io.Float.Input:
+    return io.Float.Input(
+        "strength",
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        step=0.05,
+        tooltip="How much the views listen to each other: 1 as trained, 0 not at all.",
+    )
+
+
+def _unknown(checkpoint: str | None) -> str | None:
+    """What is wrong with the name of a checkpoint, or None. None as a name: it comes by a link and is not known yet."""
+    if checkpoint is None or checkpoint in folder_paths.get_filename_list(FOLDER):
+        return None
+    return f"There is no '{checkpoint}' in models/mvdiffusion: {WHERE}."
+
+
+def _path(checkpoint: str) -> str:
+    """The path of a file in models/mvdiffusion. Raises ValueError for names that are not in the list."""
+    fault = _unknown(checkpoint)
+    if fault:
+        raise ValueError(fault)
+    return folder_paths.get_full_path_or_raise(FOLDER, checkpoint)
+
+
+class LoadMVDiffusion(io.ComfyNode):
+    """Load MVDiffusion: the blocks that make views agree, put into a MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MVDiffusionLoad",
+            display_name="Load MVDiffusion",
+            description="Puts MVDiffusion's correspondence-aware attention into a Stable Diffusion 2 MODEL, so that views "
+            "sampled together agree. LoRAs and ControlNets go before or after it.",
+            search_aliases=["panorama", "multi-view", "caa", "correspondence"],
+            inputs=[
+                io.Model.Input("model", tooltip="Stable Diffusion 2 (512-base), as the host's loader gives it."),
+                _checkpoint(),
+                _strength(),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="The MODEL; the one given stays as it is.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, checkpoint) -> bool | str:
+        return _unknown(checkpoint) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, checkpoint, **_) -> float:
+        return os.path.getmtime(_path(checkpoint))
+
+    @classmethod
+    def execute(cls, model, checkpoint, strength) -> io.NodeOutput:
+        return io.NodeOutput(attach_weights(model, partial(read_caa, _path(checkpoint)), strength))
+
+
+class LoadMVDiffusionCheckpoint(io.ComfyNode):
+    """Load MVDiffusion Checkpoint: everything from the authors' single file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MVDiffusionLoadCheckpoint",
+            display_name="Load MVDiffusion Checkpoint",
+            description="Loads MODEL, CLIP and VAE from the authors' single file, which holds Stable Diffusion 2 beside "
+            "MVDiffusion's blocks. Nothing else needs to be downloaded.",
+            search_aliases=["panorama", "multi-view", "checkpoint", "pano.ckpt"],
+            inputs=[_checkpoint(), _strength()],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="Stable Diffusion 2 with MVDiffusion's blocks."),
+                io.Clip.Output(display_name="clip", tooltip="The text encoder, for Multi-View Text Encode."),
+                io.Vae.Output(display_name="vae", tooltip="The VAE, for VAE Decode."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, checkpoint) -> bool | str:
+        return _unknown(checkpoint) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, checkpoint, **_) -> float:
+        return os.path.getmtime(_path(checkpoint))
+
+    @classmethod
+    def execute(cls, checkpoint, strength) -> io.NodeOutput:
+        path = _path(checkpoint)
+        model, clip, vae = load_base_models(path)
+        return io.NodeOutput(attach_weights(model, partial(read_caa, path), strength), clip, vae)
+
+
+class LoadDemoModel(io.ComfyNode):
+    """Load Demo Model: small models, so that every graph runs with nothing downloaded."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MVDiffusionLoadDemo",
+            display_name="Load Demo Model",
+            description="A small MODEL with MVDiffusion's blocks, CLIP and VAE, made on the spot with random weights: to see "
+            "how graphs work without downloading anything. Its pictures show patterns, not what the prompt asks for.",
+            search_aliases=["test", "example", "tiny"],
+            inputs=[
+                io.Combo.Input(
+                    "kind",
+                    options=list(KINDS),
+                    tooltip="panorama: from text. outpainting: also takes a given view. depth: for depth sequences.",
+                )
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="A small UNet with blocks; views of 64 to 256 pixels."),
+                io.Clip.Output(display_name="clip", tooltip="A small text encoder."),
+                io.Vae.Output(display_name="vae", tooltip="A small VAE."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, kind) -> io.NodeOutput:
+        model, clip, vae = demo_models(KINDS[kind].in_channels)
+        widths = unet_widths(model.get_model_object("diffusion_model"))
+        read = partial(fresh_weights, KINDS[kind], widths, zero=False)
+        return io.NodeOutput(attach_weights(model, read, strength=1.0), clip, vae)
+
+
+class SaveMVDiffusion(io.ComfyNode):
+    """Save MVDiffusion: the blocks alone, as a small safetensors file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MVDiffusionSave",
+            display_name="Save MVDiffusion",
+            description="Writes MVDiffusion's blocks of a MODEL, without the UNet, to a safetensors file in the output "
+            "folder. Move it to models/mvdiffusion to load it with Load MVDiffusion.",
+            search_aliases=["export", "convert", "slim", "safetensors"],
+            inputs=[
+                io.Model.Input("model", tooltip="A MODEL with MVDiffusion's blocks."),
+                io.String.Input(
+                    "filename_prefix", default="mvdiffusion/mvdiffusion", tooltip="Folder and name in the output folder."
+                ),
+                io.Combo.Input(
+                    "dtype", options=["fp16", "fp32"], tooltip="fp16 halves the file and loses nothing that can be seen."
+                ),
+            ],
+            outputs=[],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, model, filename_prefix, dtype) -> io.NodeOutput:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory()
+        )
+        path = os.path.join(folder, f"{name}_{counter:05}_.safetensors")
+        save_weights(model, path, {"fp16": torch.float16, "fp32": torch.float32}[dtype])
+        return io.NodeOutput(ui={"text": [path]})

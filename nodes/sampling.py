@@ -1,0 +1,143 @@
+"""Nodes that sample all views at once."""
+
+from __future__ import annotations
+
+import comfy.samplers
+import nodes as host_nodes
+from comfy_api.latest import io
+
+from ..host.run import empty_latent, with_cameras
+from .schema import MVCameras, schema
+
+
+def _panoramas() -> io.Int.Input:
+    return io.Int.Input(
+        "panoramas",
+        default=1,
+        min=1,
+        max=64,
+        tooltip="How many panoramas to make at once; the batch holds all views of the first, then of the second.",
+    )
+
+
+class ApplyCameras(io.ComfyNode):
+    """Apply Cameras: any sampler of the host then samples all views together."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MVDiffusionApplyCameras",
+            display_name="Apply Cameras",
+            description="Tells a MODEL which cameras its batch is seen by, so that KSampler, SamplerCustomAdvanced or any "
+            "other sampler samples all views together. Use the LATENT that it gives, or one of the same shape.",
+            search_aliases=["multi-view", "custom sampler"],
+            inputs=[
+                io.Model.Input("model", tooltip="A MODEL from Load MVDiffusion."),
+                MVCameras.Input("cameras", tooltip="The cameras of the views."),
+                _panoramas(),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The MODEL, for any sampler."),
+                io.Latent.Output(display_name="latent", tooltip="Empty latents, one per view."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, cameras, panoramas) -> io.NodeOutput:
+        return io.NodeOutput(with_cameras(model, cameras), empty_latent(cameras, panoramas))
+
+
+class MultiViewKSampler(io.ComfyNode):
+    """Multi-View KSampler: Apply Cameras and the host's KSampler in one node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MVDiffusionKSampler",
+            display_name="Multi-View KSampler",
+            description="Denoises all views of the cameras together: Apply Cameras followed by the host's KSampler.",
+            search_aliases=["sampler", "panorama", "denoise", "generate"],
+            inputs=[
+                io.Model.Input("model", tooltip="A MODEL from Load MVDiffusion; without its blocks the views disagree."),
+                MVCameras.Input("cameras", tooltip="The cameras of the views."),
+                io.Conditioning.Input("positive", tooltip="What the views show: 1 row, or one per view."),
+                io.Conditioning.Input("negative", tooltip="What they should not show: 1 row, or one per view."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The seed of the noise, drawn for each view by itself.",
+                ),
+                io.Int.Input("steps", default=50, min=1, max=10000, tooltip="Denoising steps; published: 50."),
+                io.Float.Input(
+                    "cfg",
+                    default=9.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Classifier-free guidance; published: 9.",
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.KSampler.SAMPLERS,
+                    default="ddim",
+                    tooltip="The sampling algorithm; published: ddim.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=comfy.samplers.KSampler.SCHEDULERS,
+                    default="ddim_uniform",
+                    tooltip="How noise levels are spread over the steps; published: ddim_uniform.",
+                ),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Below 1, starts from latent_image with that share of the steps.",
+                ),
+                _panoramas(),
+                io.Latent.Input(
+                    "latent_image",
+                    optional=True,
+                    tooltip="Latents to start from, one per view (panoramas is then taken from it). None: empty ones.",
+                ),
+            ],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per view; decode with VAE Decode.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        cameras,
+        positive,
+        negative,
+        seed,
+        steps,
+        cfg,
+        sampler_name,
+        scheduler,
+        denoise,
+        panoramas,
+        latent_image=None,
+    ) -> io.NodeOutput:
+        latent = latent_image if latent_image is not None else empty_latent(cameras, panoramas)
+        return io.NodeOutput(
+            *host_nodes.common_ksampler(
+                with_cameras(model, cameras),
+                seed,
+                steps,
+                cfg,
+                sampler_name,
+                scheduler,
+                positive,
+                negative,
+                latent,
+                denoise=denoise,
+            )
+        )
