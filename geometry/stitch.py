@@ -20,6 +20,7 @@ from .cameras import Cameras
 from .equirect import equirect_angles, grid_from_world, halve, to_planes
 
 CELL = 32  # rows and columns of the panorama that are joined at once: float64 blocks that stay in the processor's cache
+OVERHANG = 1 / 8
 COARSEST = 16  # pixels of the smaller side of multiband's coarsest level, about
 
 Layer = tuple[torch.Tensor, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]
@@ -115,20 +116,20 @@ def _multiband(views: torch.Tensor, cameras: Cameras) -> tuple[list[Layer], floa
     """
     from kornia.geometry.transform import pyrdown
 
-    reach = _edges(cameras)[1].min().item() / 2
+    widest = _edges(cameras)[1].min().item() / 2
     levels = max(0, round(math.log2(min(views.shape[-2:]) / COARSEST)))
     layers = []
     for level in range(levels + 1):
         coarser = pyrdown(views, border_type="replicate") if level < levels else None
         detail = views if coarser is None else views - F.interpolate(coarser, views.shape[-2:], mode="bilinear", align_corners=False)
-        layers.append((detail, partial(_ramp, reach / 2 ** (levels - level))))
+        layers.append((detail, partial(_ramp, widest / 2 ** (levels - level))))
         views = coarser
-    return layers, reach
+    return layers, widest * OVERHANG
 
 
 def _ramp(width: float, distance: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
     """Weights that fall from the view with the largest edge distance to zero where a view's is `width` smaller."""
-    return (distance - largest + width).clamp_min(0)
+    return (distance + (width - largest).clamp_max(width * OVERHANG)).clamp_min(0)
 
 
 BLENDS = {"feather": _feather, "multiband": _multiband, "nearest": _nearest}

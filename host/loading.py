@@ -1,0 +1,128 @@
+"""MODEL, CLIP and VAE from the authors' single file, by the host's own loaders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.model_base
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+
+from ..caa.kinds import caa_prefix, identify
+from ..caa.tensor_files import read_shapes, read_tensors
+
+# SD 2's structure, as far as the host's table of diffusers names asks for it.
+_SD2_UNET = {
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 4, 4],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+}
+_UNET = "model.diffusion_model."
+_VAE = "first_stage_model."
+_CLIP = "cond_stage_model.model.transformer."
+
+
+def load_base_models(path: str | Path):
+    """(MODEL, CLIP, VAE) of an authors' file, without its CAA blocks. Tensors stay mapped until the host copies them.
+
+    The MODEL predicts the noise, whatever the host guesses from its weights. Raises ValueError, one sentence, where the
+    file is not MVDiffusion's, lacks UNet, VAE or text encoder, or has another UNet than SD 2's.
+    """
+    model, clip, vae = _load(path, ("model", "clip", "vae"))
+    for part, patcher in (("model", model), ("clip", clip.patcher), ("vae", vae.patcher)):
+        patcher.cached_patcher_init = (load_base_patcher, (path, part))
+    return model, clip, vae
+
+
+def load_base_patcher(path: str | Path, part: str, disable_dynamic: bool = False):
+    """The patcher of 'model', 'clip' or 'vae', loaded anew: ComfyUI 0.33 asks for it where a device needs its own."""
+    model, clip, vae = _load(path, (part,), disable_dynamic)
+    return model if part == "model" else (clip or vae).patcher
+
+
+def _load(path: str | Path, parts: tuple[str, ...], disable_dynamic: bool = False):
+    """(MODEL, CLIP, VAE), None for those not in `parts`."""
+    state = _host_state_dict(path)
+    given = {key.removeprefix(_UNET) for key in state if key.startswith(_UNET)}
+    loaded = comfy.sd.load_state_dict_guess_config(
+        state,
+        output_model="model" in parts,
+        output_clip="clip" in parts,
+        output_vae="vae" in parts,
+        embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        **({"disable_dynamic": True} if disable_dynamic else {}),  # hosts before 0.33 do not know it, nor ask for it
+    )
+    if loaded is None:
+        raise ValueError(f"{path}: ComfyUI knows no UNet of these widths; the authors' files hold SD 2's")
+    model, clip, vae, _ = loaded
+    if model is not None:
+        _check_complete(path, model, given)
+        _predict_noise(model)
+    return model, clip, vae
+
+
+def _host_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
+    """The file's UNet, VAE and text encoder under the names that the host's checkpoint loader expects.
+
+    UNets in diffusers names with 9 or 5 inputs are unknown to the host; under its own names it takes them.
+    """
+    shapes, metadata = read_shapes(path)
+    try:
+        identify(shapes, metadata)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    prefix = caa_prefix(shapes)
+    outer = prefix.removesuffix("mv_base_model.")
+    places = {"UNet": prefix + "unet.", "VAE": outer + "vae.", "text encoder": outer + "text_encoder."}
+    absent = [name for name, place in places.items() if not any(key.startswith(place) for key in shapes)]
+    if absent:
+        raise ValueError(
+            f"{path} holds no {' and no '.join(absent)}: load SD 2 with Load Checkpoint, "
+            "and pass its MODEL through Load MVDiffusion with this file"
+        )
+    tensors = read_tensors(path, places.values())
+    unet = _without_prefix(tensors, places["UNet"])
+    names = comfy.utils.unet_to_diffusers(_SD2_UNET)
+    unknown = [key for key in unet if key not in names]
+    if unknown:
+        raise ValueError(f"{path}: the UNet is not SD 2's, it has {len(unknown)} other keys such as {unknown[0]}")
+    return {
+        **{_UNET + names[key]: tensor for key, tensor in unet.items()},
+        **{_VAE + key: tensor for key, tensor in _without_prefix(tensors, places["VAE"]).items()},
+        **_with_last_layer(_without_prefix(tensors, places["text encoder"])),
+    }
+
+
+def _without_prefix(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def _with_last_layer(encoder: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """SD 2's text encoder in the host's names, with a last layer that changes nothing where the file has none.
+
+    SD 2 uses the output of the last layer but one of 24, so diffusers keeps 23. The host builds 24 and would leave the
+    last one as uninitialised memory. With zeros it adds nothing to its input.
+    """
+    layers = "text_model.encoder.layers."
+    last = {key: torch.zeros_like(encoder[key]) for key in encoder if key.startswith(layers + "22.")}
+    last = {key.replace("layers.22.", "layers.23."): tensor for key, tensor in last.items()}
+    return {_CLIP + key: tensor for key, tensor in {**last, **encoder}.items()}
+
+
+def _check_complete(path: str | Path, model, given: set[str]) -> None:
+    """Raise ValueError if the file lacks weights of the UNet: the host only logs it, and samples with random memory."""
+    missing = [key for key in model.model.diffusion_model.state_dict() if key not in given]
+    if missing:
+        raise ValueError(f"{path}: {len(missing)} weights of the UNet are missing, such as {missing[0]}: get it again")
+
+
+def _predict_noise(model) -> None:
+    """MVDiffusion predicts epsilon; for SD 2 the host guesses between that and v from the spread of one bias."""
+    kinds = comfy.model_base.ModelType
+    if model.model.model_type != kinds.EPS:
+        sampling = comfy.model_base.model_sampling(model.model.model_config, kinds.EPS)
+        model.add_object_patch("model_sampling", sampling)
