@@ -52,7 +52,8 @@ class Transformer(nn.Module):
     ) -> torch.Tensor:
         tokens = x.flatten(3).mT + self.attn1(x, self.norm1, correspondences, bands, tables)
         tokens = tokens + self.ff(self.norm2(tokens))
-        return tokens.mT.unflatten(-1, x.shape[-2:])
+        # The strides of x, too: the rounding of the UNet's next convolution depends on them.
+        return torch.empty_like(x).copy_(tokens.mT.unflatten(-1, x.shape[-2:]))
 
 
 class PanoramaBlock(nn.Module):

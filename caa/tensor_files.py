@@ -7,6 +7,7 @@ are then mapped into memory.
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import zipfile
@@ -147,6 +148,13 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, file) -> None:
         super().__init__(file)
         self.storages: dict[str, _Storage] = {}
+
+    def load(self):
+        copyreg.clear_extension_cache()  # what stands in it can be called without passing through `find_class`
+        try:
+            return super().load()
+        finally:
+            copyreg.clear_extension_cache()
 
     def find_class(self, module: str, name: str):
         if module == "torch" and name in _STORAGE_DTYPES:

@@ -100,7 +100,12 @@ def inject(patcher) -> None:
 
 
 def eject(patcher) -> None:
-    """Takes all sites out of the UNet of a ModelPatcher; harmless where there are none."""
+    """Takes all sites out of the UNet of a ModelPatcher; harmless where there are none.
+
+    All clones share one UNet, and the host ejects when a clone dies: not while another one is being sampled.
+    """
+    if getattr(patcher.model, "current_patcher", None) not in (None, patcher):
+        return
     unet = patcher.model.diffusion_model
     for layers in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
         for key in [key for key, layer in layers._modules.items() if isinstance(layer, Site)]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import comfy.model_management
 import torch
-from comfy.patcher_extension import CallbacksMP, PatcherInjection, WrappersMP
+from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ..caa.blocks import CAA
 from ..caa.tables import Tables
@@ -46,9 +46,6 @@ def with_blocks(model, blocks_patcher, strength: float):
     handlers = patches.setdefault("forward_timestep_embed_patch", [])
     if not any(layer_class is Site for layer_class, _ in handlers):
         handlers.append((Site, run_site))
-    # A clone's destructor ejects from the module tree that all clones share, so what a step needs is looked after each step.
-    model.remove_callbacks_with_key(CallbacksMP.ON_PREPARE_STATE, KEY)
-    model.add_callback_with_key(CallbacksMP.ON_PREPARE_STATE, KEY, lambda patcher, *args: inject(patcher))
     return model
 
 

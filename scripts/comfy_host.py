@@ -39,7 +39,7 @@ class PromptError(RuntimeError):
         self.answer = answer
         problems = [answer["error"]] if answer.get("error") else []
         problems += [error for node in answer.get("node_errors", {}).values() for error in node["errors"]]
-        super().__init__("; ".join(f"{problem['message']} ({problem['details']})" for problem in problems))
+        super().__init__("; ".join(f"{problem['message']} {problem['details']}".strip() for problem in problems))
 
 
 class ExecutionError(RuntimeError):
@@ -197,11 +197,9 @@ class Server:
         return answer["prompt_id"]
 
     def wait(self, prompt_id: str, on_event: Callable[[dict], None] | None = None, timeout: float = 600) -> dict:
-        """Waits until a queued graph has run and returns the host's history entry of it.
+        """Waits, at most `timeout` seconds, until a queued graph has run; returns the host's history entry of it.
 
-        Args:
-            on_event: called with every message of the host's websocket about this graph: {'type': ..., 'data': ...}.
-            timeout: seconds.
+        `on_event` is called with every message of the host's websocket about the graph: {'type': ..., 'data': {...}}.
 
         Raises:
             ExecutionError: a node failed, or the run was interrupted.
@@ -241,11 +239,9 @@ class Server:
 
     def _extra_paths(self) -> Path:
         """Writes the host's extra paths file; JSON, which YAML contains, needs no rules for quoting paths."""
-        folders = {"custom_nodes": self.pack.parent} if self.pack else {}
-        if self.weights:
-            folders["mvdiffusion"] = self.weights
+        folders = {"custom_nodes": self.pack.parent if self.pack else None, "mvdiffusion": self.weights}
         file = self.workdir / "extra_model_paths.yaml"
-        content = {"mvdiffusion_pack": {key: str(folder) for key, folder in folders.items()}}
+        content = {"mvdiffusion_pack": {key: str(folder) for key, folder in folders.items() if folder}}
         file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         return file
 

@@ -30,7 +30,12 @@ def manifest(name: str) -> dict[str, tuple[int, ...]]:
 
 def golden_weights(name: str, seed: int | None = None) -> dict[str, torch.Tensor]:
     """The weights of a recorded case: the frozen random stream for every key of the manifest `name`."""
-    return frozen_weights(manifest(name), SEEDS[name] if seed is None else seed)
+    return dict(_golden_weights(name, SEEDS[name] if seed is None else seed))
+
+
+@functools.cache
+def _golden_weights(name: str, seed: int) -> dict[str, torch.Tensor]:
+    return frozen_weights(manifest(name), seed)
 
 
 def frozen_weights(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
@@ -60,8 +65,7 @@ def full_size_weights(name: str, dtype: torch.dtype, v_like: bool = False) -> di
     All are views of one random array (std 0.02), so they take 100 to 200 MB in memory and in a file. `v_like`: one bias
     is large, by which the host takes the UNet for a v-prediction model.
     """
-    pool = 0.02 * torch.randn(2**26, generator=torch.Generator().manual_seed(0))
-    pool = pool.to(dtype)
+    pool = _pool(dtype)
     shapes = manifest(name)
     shapes |= {f"vae.{key}": shape for key, shape in vae_shapes().items()}
     shapes |= {f"text_encoder.{key}": shape for key, shape in text_encoder_shapes().items()}
@@ -70,6 +74,11 @@ def full_size_weights(name: str, dtype: torch.dtype, v_like: bool = False) -> di
     if v_like:
         weights["mv_base_model.unet.up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias"] = 10 * pool[:320]
     return weights
+
+
+@functools.cache
+def _pool(dtype: torch.dtype) -> torch.Tensor:
+    return (0.02 * torch.randn(2**26, generator=torch.Generator().manual_seed(0))).to(dtype)
 
 
 def _from_pool(key: str, shape: tuple[int, ...], pool: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import comfy_nodes
 import pytest
 import torch
+from comfy_nodes import host_node
 from golden_model import case, case_cameras, golden_caa, golden_model
 
 pytestmark = pytest.mark.host
@@ -26,42 +28,19 @@ def golden(comfy):
 
 @pytest.fixture(scope="module")
 def demo(comfy):
-    """The demo MODEL, cameras of four 64 x 64 views, and conditionings."""
-    from mvdiffusion_pack.nodes.cameras import PanoramaCameras
-    from mvdiffusion_pack.nodes.loaders import LoadDemoModel
-    from mvdiffusion_pack.nodes.text import MultiViewTextEncode
-
-    model, clip, _ = LoadDemoModel.execute("panorama").args
-    (cameras,) = PanoramaCameras.execute("ring", 4, 120.0, 64, 64, 0.0, 0.0).args
-    positive, negative = (MultiViewTextEncode.execute(clip, cameras, text, "").args[0] for text in ("a room", ""))
-    return model, cameras, positive, negative
-
-
-def multi_view(model, cameras, positive, negative, **changes) -> torch.Tensor:
-    """The latents of Multi-View KSampler."""
-    from mvdiffusion_pack.nodes.sampling import MultiViewKSampler
-
-    settings = dict(
-        seed=SEED,
-        steps=2,
-        cfg=3.0,
-        sampler_name="ddim",
-        scheduler="ddim_uniform",
-        denoise=1.0,
-        panoramas=1,
-    )
-    settings |= changes
-    (latent,) = MultiViewKSampler.execute(model, cameras, positive, negative, **settings).args
-    return latent["samples"]
+    return comfy_nodes.demo()
 
 
 def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
     import comfy.samplers
     from mvdiffusion_pack.host import inject, run
+    from mvdiffusion_pack.nodes.sampling import MultiViewKSampler
 
     model, cond, uncond = golden
     cameras = case_cameras("pano")
-    result = multi_view(model, cameras, cond, uncond, steps=10, cfg=9.0)
+    (latent,) = MultiViewKSampler.execute(
+        model, cameras, cond, uncond, SEED, 10, 9.0, "ddim", "ddim_uniform", 1.0, 1
+    ).args
 
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", 10)
@@ -81,7 +60,7 @@ def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
             without, with_text = noise_of(x, sigma, uncond), noise_of(x, sigma, cond)
             x = x + (without + 9.0 * (with_text - without)) * (following - sigma)
     expected = model.model.process_latent_out(x)
-    assert relative_error(result, expected) < 2e-4
+    assert relative_error(latent["samples"], expected) < 2e-4
 
 
 def test_published_loop_is_the_recorded_one(golden):
@@ -110,135 +89,96 @@ def test_the_hosts_own_samplers_give_the_identical_result(demo):
     from comfy_extras import nodes_custom_sampler as custom
     from mvdiffusion_pack.nodes.sampling import ApplyCameras
 
-    model, cameras, positive, negative = demo
-    expected = multi_view(*demo)
-    patched, latent = ApplyCameras.execute(model, cameras, 1).args
-    ksampler = nodes.common_ksampler(patched, SEED, 2, 3.0, "ddim", "ddim_uniform", positive, negative, latent)[0]
+    expected = demo.sample()
+    model, latent = ApplyCameras.execute(demo.model, demo.cameras, 1).args
+    conditionings = {"positive": demo.positive, "negative": demo.negative}
+    ksampler = nodes.common_ksampler(model, SEED, 2, 3.0, "ddim", "ddim_uniform", *conditionings.values(), latent)[0]
     assert torch.equal(ksampler["samples"], expected)
 
-    guider = comfy_node(custom.CFGGuider, model=patched, positive=positive, negative=negative, cfg=3.0)
-    sigmas = comfy_node(custom.BasicScheduler, model=patched, scheduler="ddim_uniform", steps=2, denoise=1.0)
-    sampler = comfy_node(custom.KSamplerSelect, sampler_name="ddim")
-    noise = comfy_node(custom.RandomNoise, noise_seed=SEED)
-    advanced = comfy_node(
-        custom.SamplerCustomAdvanced, noise=noise, guider=guider, sampler=sampler, sigmas=sigmas, latent_image=latent
+    advanced = host_node(
+        custom.SamplerCustomAdvanced,
+        noise=host_node(custom.RandomNoise, noise_seed=SEED),
+        guider=host_node(custom.CFGGuider, model=model, cfg=3.0, **conditionings),
+        sampler=host_node(custom.KSamplerSelect, sampler_name="ddim"),
+        sigmas=host_node(custom.BasicScheduler, model=model, scheduler="ddim_uniform", steps=2, denoise=1.0),
+        latent_image=latent,
     )
     assert torch.equal(advanced["samples"], expected)
 
 
-def comfy_node(node_class, **inputs):
-    """The first output of a host node, whichever of the host's two node styles this version writes it in."""
-    if hasattr(node_class, "execute") and hasattr(node_class, "define_schema"):
-        return node_class.execute(**inputs).args[0]
-    return getattr(node_class(), node_class.FUNCTION)(**inputs)[0]
-
-
 def test_result_is_finite_and_varied_and_follows_the_seed(demo):
-    first = multi_view(*demo)
+    first = demo.sample()
     assert torch.isfinite(first).all()
     assert first.std() > 0.1
-    assert not torch.equal(first, multi_view(*demo, seed=SEED + 1))
-    assert torch.equal(first, multi_view(*demo))
+    assert not torch.equal(first, demo.sample(seed=SEED + 1))
+    assert torch.equal(first, demo.sample())
+
+
+def at_strength(demo, strength: float):
+    from mvdiffusion_pack.host import run
+
+    return run.with_blocks(demo.model, demo.model.get_additional_models_with_key(run.KEY)[0], strength)
 
 
 def test_strength_zero_is_bit_identical_to_the_plain_model(demo):
+    expected = demo.sample(demo.without_blocks)
+    assert torch.equal(demo.sample(at_strength(demo, 0.0)), expected)
+    assert not torch.equal(demo.sample(), expected)
+
+
+def test_strength_blends_between_the_plain_features_and_the_blocks(demo):
     from mvdiffusion_pack.host import run
 
-    model, cameras, positive, negative = demo
-    plain = plain_model(model)
-    zero = run.with_blocks(model, model.get_additional_models_with_key(run.KEY)[0], 0.0)
-    expected = multi_view(plain, cameras, positive, negative)
-    assert torch.equal(multi_view(zero, cameras, positive, negative), expected)
-    assert not torch.equal(multi_view(*demo), expected)
-
-
-def plain_model(model):
-    """A MODEL of the same UNet that no node of this pack has touched."""
-    import comfy.model_patcher
-
-    return comfy.model_patcher.ModelPatcher(model.model, model.load_device, model.offload_device)
-
-
-def test_strength_between_is_between(demo):
-    from mvdiffusion_pack.host import run
-
-    model, cameras, positive, negative = demo
-    half = run.with_blocks(model, model.get_additional_models_with_key(run.KEY)[0], 0.5)
-    result = multi_view(half, cameras, positive, negative)
-    assert not torch.equal(result, multi_view(*demo))
-    assert not torch.equal(result, multi_view(plain_model(model), cameras, positive, negative))
+    caa = demo.model.get_additional_models_with_key(run.KEY)[0].model
+    x = torch.randn((4, 64, 8, 8), generator=torch.manual_seed(3))
+    with torch.inference_mode():
+        zero, half, one = (run.Run(demo.cameras, caa, s).apply("encoder.0", x) for s in (0.0, 0.5, 1.0))
+    assert torch.equal(zero, x) and not torch.equal(one, x)
+    assert relative_error(half, (x + one) / 2) < 1e-6
 
 
 def test_model_without_blocks_is_sampled_with_one_warning(demo, caplog):
-    model, cameras, positive, negative = demo
-    multi_view(plain_model(model), cameras, positive, negative)
+    demo.sample(demo.without_blocks)
     assert sum("no MVDiffusion blocks" in record.message for record in caplog.records) == 1
 
 
 def test_two_panoramas_at_once_equal_each_alone(demo):
-    model, cameras, positive, negative = demo
-    both = multi_view(*demo, panoramas=2)
-    assert both.shape[0] == 2 * cameras.views
-    first = multi_view(*demo)
-    # The same noise for the first panorama: the host draws the batch's noise in order.
-    assert relative_error(both[: cameras.views], first) < 1e-4
+    # The host draws the batch's noise in order: the first panorama gets the noise that it gets alone.
+    assert relative_error(demo.sample(panoramas=2)[: demo.cameras.views], demo.sample()) < 1e-4
 
 
 def test_latent_image_denoise_and_noise_mask_are_the_hosts(demo):
-    from mvdiffusion_pack.nodes.sampling import MultiViewKSampler
-
-    model, cameras, positive, negative = demo
     start = torch.randn((4, 4, 8, 8), generator=torch.manual_seed(1))
     mask = torch.zeros((4, 64, 64))
     mask[:, :32] = 1
-    (result,) = MultiViewKSampler.execute(
-        model,
-        cameras,
-        positive,
-        negative,
-        SEED,
-        4,
-        3.0,
-        "ddim",
-        "ddim_uniform",
-        0.5,
-        1,
-        {"samples": start, "noise_mask": mask},
-    ).args
-    assert relative_error(result["samples"][:, :, 4:], start[:, :, 4:]) < 1e-4
-    assert relative_error(result["samples"][:, :, :4], start[:, :, :4]) > 1e-2
+    result = demo.sample(steps=4, denoise=0.5, latent_image={"samples": start, "noise_mask": mask})
+    assert relative_error(result[:, :, 4:], start[:, :, 4:]) < 1e-4
+    assert relative_error(result[:, :, :4], start[:, :, :4]) > 1e-2
 
 
 def test_prompt_per_view_reaches_its_view(demo):
-    from mvdiffusion_pack.host import run
-
-    model, cameras, _, negative = demo
-    zero = run.with_blocks(model, model.get_additional_models_with_key(run.KEY)[0], 0.0)
     text = torch.randn((4, 77, 64), generator=torch.manual_seed(2))
     changed = text.clone()
     changed[2] += 1
-    a, b = (multi_view(zero, cameras, [[rows, {}]], negative) for rows in (text, changed))
+    a, b = (demo.sample(demo.without_blocks, positive=[[rows, {}]]) for rows in (text, changed))
     assert [bool(torch.equal(a[view], b[view])) for view in range(4)] == [True, True, False, True]
-    together = multi_view(model, cameras, [[changed, {}]], negative)
-    assert not torch.equal(together[1], multi_view(model, cameras, [[text, {}]], negative)[1])
+    # With the blocks its neighbours see it too.
+    a, b = (demo.sample(positive=[[rows, {}]]) for rows in (text, changed))
+    assert not torch.equal(a[1], b[1])
 
 
 def test_one_view_is_the_plain_model(demo):
     from mvdiffusion_pack.geometry.layouts import ring
 
-    model, _, positive, negative = demo
     alone = ring(1, 90, 64, 64)
-    assert torch.equal(
-        multi_view(model, alone, positive, negative), multi_view(plain_model(model), alone, positive, negative)
-    )
+    assert torch.equal(demo.sample(cameras=alone), demo.sample(demo.without_blocks, cameras=alone))
 
 
 def test_run_leaves_nothing_in_the_models_options(demo):
     from mvdiffusion_pack.host.inject import RUN
 
-    model, *_ = demo
-    multi_view(*demo)
-    assert RUN not in model.model_options["transformer_options"]
+    demo.sample()
+    assert RUN not in demo.model.model_options["transformer_options"]
 
 
 def test_interrupt_passes_through(demo):
@@ -246,5 +186,5 @@ def test_interrupt_passes_through(demo):
 
     comfy.model_management.interrupt_current_processing(True)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        multi_view(*demo)
+        demo.sample()
     comfy.model_management.interrupt_current_processing(False)

@@ -1,0 +1,92 @@
+"""Views in one point as seen from a lattice of longitudes and latitudes: which directions they hold, and their colours.
+
+The weights of stitching come from one number per view and direction, the *edge distance*: the sine of the angle between
+the direction and the nearest of the four planes through the view's edges, positive inside the view, negative outside.
+It is continuous on the whole sphere and changes by at most one per radian, so weights made of it know neither of the
+panorama's wrap nor of its poles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .cameras import Cameras
+from .equirect import grid_from_world
+
+BAND = 32  # rows computed at once: bounds memory, and float64 blocks of this height stay in the processor's cache
+
+
+def edge_planes(cameras: Cameras) -> torch.Tensor:
+    """(V, 4, 3) unit world normals of the planes through the views' edges, pointing inwards.
+
+    A view spans -1..1 on the grid, so its edges are where z + u, z - u, z + v or z - v vanish.
+    """
+    u, v, z = grid_from_world(cameras).unbind(1)
+    return F.normalize(torch.stack((z + u, z - u, z + v, z - v), dim=1), dim=-1)
+
+
+def bands(rows: slice, height: int = BAND) -> Iterator[slice]:
+    """Cuts rows into bands of `height`; the last may be lower."""
+    for top in range(rows.start, rows.stop, height):
+        yield slice(top, min(top + height, rows.stop))
+
+
+def runs(marks: torch.Tensor) -> list[slice]:
+    """The runs of true in a row of marks; one that continues over the row's end comes as two."""
+    ends = torch.diff(F.pad(marks.int(), (1, 1))).nonzero().reshape(-1, 2)
+    return [slice(first, last) for first, last in ends.tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """V views on a lattice whose rows and columns may run on over the poles and past the wrap.
+
+    The product of a vector with a direction is across * cos(latitude) + upright. The vectors are, per view, the three
+    rows of grid_from_world and the four edge planes.
+    """
+
+    across: torch.Tensor  # (V, 7, 1, columns) float64
+    upright: torch.Tensor  # (V, 7, rows, 1) float64
+    level: torch.Tensor  # (rows, 1) float64, cos(latitude)
+
+    @staticmethod
+    def of(cameras: Cameras, longitude: torch.Tensor, latitude: torch.Tensor) -> Projection:
+        """The cameras on (columns,) longitudes and (rows,) latitudes in radians."""
+        vectors = torch.cat((grid_from_world(cameras), edge_planes(cameras)), dim=1)
+        x, y, z = vectors[..., None, None].unbind(2)
+        across = x * longitude.sin() + z * longitude.cos()
+        return Projection(across, -y * latitude.sin()[:, None], latitude.cos()[:, None])
+
+    def distance(self, view: int, rows: slice, columns: slice) -> torch.Tensor:
+        """(rows, columns) float32 edge distances of a view, on the CPU."""
+        return torch.cat([self._products(view, slice(3, 7), band, columns).amin(0).float() for band in bands(rows)])
+
+    def sample(self, picture: torch.Tensor, view: int, rows: slice, columns: slice) -> torch.Tensor:
+        """(C, rows, columns) colours of a view's (C, h, w) picture, read bilinearly and continued by its border pixels."""
+        return torch.cat([self._read(picture, view, band, columns) for band in bands(rows)], dim=1)
+
+    def reached(self, radius: float) -> torch.Tensor:
+        """(V, rows, columns) bool: whether a view holds any direction within `radius` radians of the lattice's."""
+        rows, columns = slice(0, self.level.shape[0]), slice(0, self.across.shape[-1])
+        distances = [self.distance(view, rows, columns) for view in range(self.across.shape[0])]
+        return torch.stack(distances) > -math.sin(min(radius, math.pi / 2))
+
+    def _products(self, view: int, vectors: slice, rows: slice, columns: slice) -> torch.Tensor:
+        across = self.across[view, vectors, :, columns]
+        return (across * self.level[rows]).add_(self.upright[view, vectors, rows])
+
+    def _read(self, picture: torch.Tensor, view: int, rows: slice, columns: slice) -> torch.Tensor:
+        products = self._products(view, slice(0, 3), rows, columns)
+        # What lies behind the view comes to lie far outside, and outside the nearest border pixel's centre is read: in
+        # place of padding_mode="border", which Apple's MPS lacks.
+        grid = products[:2].div_(products[2].clamp_(min=1e-9)).float()
+        height, width = picture.shape[-2:]
+        grid[0].clamp_(1 / width - 1, 1 - 1 / width)
+        grid[1].clamp_(1 / height - 1, 1 - 1 / height)
+        grid = grid.permute(1, 2, 0)[None].to(picture)
+        return F.grid_sample(picture[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
