@@ -19,7 +19,9 @@ BLOCK = 2**17  # samples read at once: bounds memory, and float64 blocks of this
 
 def grid_from_pixels(width: int, height: int) -> torch.Tensor:
     """(3, 3) float64, takes pixels (x, y, 1) to grid coordinates: the one place that knows of half a pixel."""
-    return torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], dtype=torch.float64)
+    return torch.tensor(
+        [[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], dtype=torch.float64
+    )
 
 
 def grid_from_world(cameras: Cameras) -> torch.Tensor:
@@ -99,7 +101,9 @@ def equirect_to_views(
         raise ValueError(f"An equirectangular panorama is twice as wide as high, not {width} x {height} pixels.")
     if mask is not None:
         if mask.shape not in ((panoramas, height, width), (1, height, width)):
-            raise ValueError(f"The mask must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}.")
+            raise ValueError(
+                f"The mask must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}."
+            )
         planes = torch.cat((planes, mask.to(planes).expand(panoramas, -1, -1)[:, None]), dim=1)
     if not torch.isfinite(planes).all():
         raise ValueError("The panorama or its mask holds NaN or infinite numbers.")

@@ -56,7 +56,10 @@ def _lattices(cameras: Cameras, width: int, levels: int) -> list[Projection]:
         return angles[0] + (angles[1] - angles[0]) * torch.arange(-MARGIN * step, (cells - MARGIN) * step)
 
     angles = [extended(angles) for angles in equirect_angles(width, width // 2)]
-    return [Projection.of(cameras, *(axis.unflatten(0, (-1, 2**level)).mean(1) for axis in angles)) for level in range(levels + 1)]
+    return [
+        Projection.of(cameras, *(axis.unflatten(0, (-1, 2**level)).mean(1) for axis in angles))
+        for level in range(levels + 1)
+    ]
 
 
 def _regions(coarsest: Projection, pixel: float) -> list[Region]:

@@ -72,7 +72,9 @@ def _checked(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
         )
     positions = cameras.cam_to_world[:, :3, 3]
     if (positions - positions[0]).abs().max() > 1e-6:
-        raise ValueError("Only views taken from one point can be stitched, but these cameras stand in different places.")
+        raise ValueError(
+            "Only views taken from one point can be stitched, but these cameras stand in different places."
+        )
     if not torch.isfinite(planes).all():
         raise ValueError("The images to stitch hold NaN or infinite numbers.")
     return planes.unflatten(0, (-1, cameras.views)).transpose(0, 1).flatten(1, 2)

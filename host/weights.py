@@ -88,5 +88,9 @@ def _check_fit(kind: Kind, widths: Widths, model, unet: UNetModel) -> None:
 
 
 def _which_base(kind: Kind) -> str:
-    bases = {"panorama": "load SD 2 (512-base)", "outpainting": "load SD 2 inpainting (512)", "depth": "load SD 2 depth"}
+    bases = {
+        "panorama": "load SD 2 (512-base)",
+        "outpainting": "load SD 2 inpainting (512)",
+        "depth": "load SD 2 depth",
+    }
     return f"{bases[kind.name]}, or take everything from the authors' file with Load MVDiffusion Checkpoint."

@@ -180,10 +180,14 @@ class SaveMVDiffusion(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="A MODEL with MVDiffusion's blocks."),
                 io.String.Input(
-                    "filename_prefix", default="mvdiffusion/mvdiffusion", tooltip="Folder and name in the output folder."
+                    "filename_prefix",
+                    default="mvdiffusion/mvdiffusion",
+                    tooltip="Folder and name in the output folder.",
                 ),
                 io.Combo.Input(
-                    "dtype", options=["fp16", "fp32"], tooltip="fp16 halves the file and loses nothing that can be seen."
+                    "dtype",
+                    options=["fp16", "fp32"],
+                    tooltip="fp16 halves the file and loses nothing that can be seen.",
                 ),
             ],
             outputs=[],

@@ -58,7 +58,9 @@ class MultiViewKSampler(io.ComfyNode):
             description="Denoises all views of the cameras together: Apply Cameras followed by the host's KSampler.",
             search_aliases=["sampler", "panorama", "denoise", "generate"],
             inputs=[
-                io.Model.Input("model", tooltip="A MODEL from Load MVDiffusion; without its blocks the views disagree."),
+                io.Model.Input(
+                    "model", tooltip="A MODEL from Load MVDiffusion; without its blocks the views disagree."
+                ),
                 MVCameras.Input("cameras", tooltip="The cameras of the views."),
                 io.Conditioning.Input("positive", tooltip="What the views show: 1 row, or one per view."),
                 io.Conditioning.Input("negative", tooltip="What they should not show: 1 row, or one per view."),

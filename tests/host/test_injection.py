@@ -196,7 +196,9 @@ def control_weights(model) -> dict[str, torch.Tensor]:
     import comfy.cldm.cldm
     import comfy.ops
 
-    config = model.model.model_config.unet_config | dict(hint_channels=3, operations=comfy.ops.manual_cast, dtype=torch.float32)
+    config = model.model.model_config.unet_config | dict(
+        hint_channels=3, operations=comfy.ops.manual_cast, dtype=torch.float32
+    )
     config.pop("out_channels")
     control = comfy.cldm.cldm.ControlNet(**config)
     generator = torch.manual_seed(6)
@@ -209,9 +211,9 @@ def with_control(conditioning, control, hints: torch.Tensor):
     """Conditioning with a ControlNet and one hint per view, as the host's Apply ControlNet gives it."""
     import nodes
 
-    return nodes.ControlNetApplyAdvanced().apply_controlnet(
-        conditioning, conditioning, control, hints, 1.0, 0.0, 1.0
-    )[0]
+    return nodes.ControlNetApplyAdvanced().apply_controlnet(conditioning, conditioning, control, hints, 1.0, 0.0, 1.0)[
+        0
+    ]
 
 
 @pytest.fixture
@@ -238,7 +240,9 @@ def test_controlnet_takes_a_hint_per_view(demo, hints):
     control = comfy.controlnet.ControlLora(control_weights(comfy_nodes.plain(demo.model)))
     changed = hints.clone()
     changed[2] = 1 - changed[2]
-    a, b = (demo.sample(demo.without_blocks, positive=with_control(demo.positive, control, h)) for h in (hints, changed))
+    a, b = (
+        demo.sample(demo.without_blocks, positive=with_control(demo.positive, control, h)) for h in (hints, changed)
+    )
     assert [bool(torch.equal(a[view], b[view])) for view in range(4)] == [True, True, False, True]
     together = demo.sample(positive=with_control(demo.positive, control, hints))
     assert torch.isfinite(together).all() and not torch.equal(together, a)

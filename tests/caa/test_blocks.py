@@ -1,0 +1,206 @@
+"""The blocks against the recorded cases, and against the published attention written directly."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from golden_model import GOLDEN
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mvdiffusion_pack.caa import attention
+from mvdiffusion_pack.caa.blocks import CAA, PanoramaBlock, ResidualBlock
+from mvdiffusion_pack.caa.codes import code_of_zero, frequencies, position_code
+from mvdiffusion_pack.caa.fresh import fresh_weights
+from mvdiffusion_pack.caa.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths
+from mvdiffusion_pack.caa.tables import Tables
+from mvdiffusion_pack.geometry.cameras import Cameras
+from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
+from mvdiffusion_pack.geometry.layouts import ring
+from published_files import frozen_weights
+from safetensors.torch import load_file
+
+HALF_PRECISION = {torch.float16: 2e-2, torch.bfloat16: 2e-2}
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5} | HALF_PRECISION
+
+
+def relative_error(result: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((result.double() - expected.double()).norm() / expected.double().norm())
+
+
+def block_of(width: int, seed: int, dtype=torch.float64) -> PanoramaBlock:
+    """A panorama block with the frozen random stream's weights."""
+    block = PanoramaBlock(width, torch.nn, dtype, None)
+    block.load_state_dict(frozen_weights({key: tuple(value.shape) for key, value in block.state_dict().items()}, seed))
+    return block
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("width", [64, 320, 352])
+def test_recorded_single_blocks(width, dtype):
+    data = load_file(GOLDEN / f"caa_block_{width}.safetensors")
+    cam_to_world = torch.eye(4, dtype=torch.float64).repeat(8, 1, 1)
+    cam_to_world[:, :3, :3] = data["R"][0]
+    feature = data["input"].shape[-1]
+    size = feature * 8
+    cameras = Cameras(data["K"][0], cam_to_world, size, size, (8,))
+    corr = panorama_correspondences(cameras, feature, feature)
+    with torch.inference_mode():
+        result = block_of(width, width, dtype)(
+            data["input"].to(dtype)[None], corr, data["freq_bands"].flatten(), Tables()
+        )
+    assert relative_error(result[0], data["output"]) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("width", [64, 320, 352])
+def test_frequencies_are_the_recorded_ones(width):
+    assert torch.equal(
+        frequencies(width, 2), load_file(GOLDEN / f"caa_block_{width}.safetensors")["freq_bands"].flatten()
+    )
+
+
+def published_block(block: PanoramaBlock, x: torch.Tensor, cameras: Cameras, bands: torch.Tensor) -> torch.Tensor:
+    """The published block, written directly: every view's 18 keys at once, integer taps, one softmax. x: (V, C, h, w)."""
+    layer = block.transformer
+    views, channels, height, width = x.shape
+    corr = panorama_correspondences(cameras, height, width)
+    padded = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
+    result = torch.empty_like(x)
+    for view in range(views):
+        keys = []
+        for pair in corr.pairs_of(view):
+            table = corr.tables[pair.table]
+            low = table.coords.floor()
+            fraction = table.coords - low
+            read = torch.zeros((*table.valid.shape, channels), dtype=x.dtype)
+            for dx in (0, 1):
+                for dy in (0, 1):
+                    column = (low[..., 0] + dx + 1).clamp(0, width + 1).long()
+                    row = (low[..., 1] + dy + 1).clamp(0, height + 1).long()
+                    weight = (fraction[..., 0] if dx else 1 - fraction[..., 0]) * (
+                        fraction[..., 1] if dy else 1 - fraction[..., 1]
+                    )
+                    read = read + padded[pair.key_view, row, column] * weight[..., None]
+            keys.append((read + position_code(table.code, bands)) * table.valid[..., None])
+        keys = layer.norm1(torch.cat(keys, dim=1))
+        tokens = x[view].flatten(1).T
+        split = (-1, channels // 32, 32)
+        query = layer.attn1.to_q(layer.norm1(tokens + code_of_zero(bands))).unflatten(-1, split[1:])
+        key, value = (p(keys).unflatten(-1, split[1:]) for p in (layer.attn1.to_k, layer.attn1.to_v))
+        weights = (torch.einsum("nhc,nshc->nsh", query, key) / 32**0.5).softmax(1)
+        tokens = tokens + layer.attn1.to_out(torch.einsum("nsh,nshc->nhc", weights, value).flatten(1))
+        gated, gate = layer.ff.net[0].proj(layer.norm2(tokens)).chunk(2, -1)
+        gelu = gate * 0.5 * (1 + torch.erf(gate / 2**0.5))
+        result[view] = (tokens + layer.ff.net[2](gated * gelu)).T.unflatten(-1, (height, width))
+    return result
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    views=st.integers(2, 9),
+    fov=st.floats(30, 140),
+    pitch=st.floats(-40, 40),
+    size=st.sampled_from([(64, 64), (128, 64), (64, 192)]),
+    stride=st.sampled_from([8, 16, 64]),
+    width=st.sampled_from([32, 96, 352]),
+    seed=st.integers(0, 9),
+)
+def test_block_is_the_published_one(views, fov, pitch, size, stride, width, seed):
+    cameras = ring(views, fov, *size, pitch_deg=pitch)
+    block, bands = block_of(width, seed), frequencies(width, 2)
+    shape = (views, width, size[1] // stride, size[0] // stride)
+    x = torch.randn(shape, generator=torch.manual_seed(seed), dtype=torch.float64)
+    with torch.inference_mode():
+        expected = published_block(block, x, cameras, bands)
+        result = block(x[None], panorama_correspondences(cameras, *shape[2:]), bands, Tables())[0]
+    assert relative_error(result, expected) < 1e-10
+
+
+def test_pieces_change_nothing(monkeypatch):
+    cameras, bands = ring(4, 100, 64, 64), frequencies(32, 2)
+    block, corr = block_of(32, 1), panorama_correspondences(cameras, 8, 8)
+    x = torch.randn((2, 4, 32, 8, 8), generator=torch.manual_seed(1), dtype=torch.float64)
+    with torch.inference_mode():
+        whole = block(x, corr, bands, Tables())
+        monkeypatch.setattr(attention, "PIECE_BYTES", 2 * 4 * 9 * 32 * 5)  # five queries at a time
+        torch.testing.assert_close(block(x, corr, bands, Tables()), whole)
+
+
+def test_codes_beyond_the_resident_limit_change_nothing(monkeypatch):
+    from mvdiffusion_pack.caa import tables
+
+    cameras, bands = ring(4, 100, 64, 64), frequencies(32, 2)
+    block, corr = block_of(32, 1), panorama_correspondences(cameras, 8, 8)
+    x = torch.randn((1, 4, 32, 8, 8), generator=torch.manual_seed(1), dtype=torch.float64)
+    with torch.inference_mode():
+        expected = block(x, corr, bands, Tables())
+        monkeypatch.setattr(tables, "RESIDENT_BYTES", 0)
+        assert torch.equal(block(x, corr, bands, Tables()), expected)
+
+
+def test_codes_are_sines_then_cosines_of_x_then_y():
+    bands = torch.tensor([1.0, 2.0])
+    code = position_code(torch.tensor([0.25, -0.5], dtype=torch.float64), bands)
+    angles = torch.tensor([0.25, 0.5, -0.5, -1.0], dtype=torch.float64)
+    torch.testing.assert_close(code, torch.cat((angles.sin(), angles.cos())))
+    assert torch.equal(code_of_zero(bands), position_code(torch.zeros(2, dtype=torch.float64), bands).float())
+
+
+def test_only_base_two_codes_ignore_rounding_errors():
+    exact, off = torch.tensor([[1.0, 2.0], [1.0 + 2**-34, 2.0 - 2**-34]], dtype=torch.float64)
+    assert torch.equal(position_code(exact, frequencies(320, 2)), position_code(off, frequencies(320, 2)))
+    assert not torch.equal(position_code(exact, frequencies(352, 2)), position_code(off, frequencies(352, 2)))
+
+
+def test_blocks_take_gradients():
+    cameras, bands = ring(3, 100, 64, 64), frequencies(32, 2)
+    block = block_of(32, 1)
+    x = torch.randn((1, 3, 32, 4, 4), generator=torch.manual_seed(1), dtype=torch.float64, requires_grad=True)
+    block(x, panorama_correspondences(cameras, 4, 4), bands, Tables()).square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in block.named_parameters()}
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients.values()), gradients.keys()
+    assert x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("kind", [PANORAMA, OUTPAINTING, DEPTH], ids=lambda kind: kind.name)
+def test_modules_hold_exactly_the_published_keys(kind):
+    """At SD 2's real widths, on the meta device."""
+    names = {"panorama": "pano", "outpainting": "outpaint", "depth": "depth"}
+    manifest = json.loads((GOLDEN / f"{names[kind.name]}_sd2_manifest.json").read_text(encoding="utf-8"))
+    expected = {
+        key.removeprefix("mv_base_model.").removeprefix("cp_blocks_"): tuple(shape)
+        for key, shape in manifest.items()
+        if ("cp_blocks_" in key or "condition_" in key) and "freq_bands" not in key
+    }
+    widths = Widths((320, 640, 1280, 1280), 1280, (1280, 1280, 640, 320))
+    caa = CAA(kind, widths, {}, torch.nn, device="meta")
+    assert {key: tuple(value.shape) for key, value in caa.state_dict().items()} == expected
+
+
+@pytest.mark.parametrize("kind", [PANORAMA, DEPTH], ids=lambda kind: kind.name)
+def test_middle_block_sits_at_its_kinds_place_only(kind):
+    widths = Widths((32, 64), 64, (64, 32))
+    caa = CAA(kind, widths, fresh_weights(kind, widths).frequencies, torch.nn)
+    here, elsewhere = ("mid_inside", "mid_end") if kind is PANORAMA else ("mid_end", "mid_inside")
+    assert caa.at_site(here)[0] is caa.mid
+    assert caa.at_site(elsewhere) is None
+    assert caa.at_site("decoder.1")[0] is caa.decoder[1]
+
+
+def test_residual_block_is_the_published_formula():
+    block = ResidualBlock(32, torch.nn, torch.float64, None)
+    block.load_state_dict(frozen_weights({key: tuple(value.shape) for key, value in block.state_dict().items()}, 1))
+    y = torch.randn((2, 32, 5, 7), generator=torch.manual_seed(1), dtype=torch.float64)
+    hidden = y
+    for i in (1, 2):
+        weight, bias = (getattr(block, f"bn{i}").get_parameter(name) for name in ("weight", "bias"))
+        hidden = F.relu(F.group_norm(hidden, 32, weight, bias, eps=1e-5))
+        hidden = F.conv2d(hidden, getattr(block, f"conv{i}").weight, padding=1)
+    torch.testing.assert_close(block(y), y + hidden)
+
+
+def test_fresh_weights_need_heads_of_32():
+    with pytest.raises(ValueError, match="multiples of 32"):
+        fresh_weights(PANORAMA, Widths((40, 80), 80, (80, 40)))

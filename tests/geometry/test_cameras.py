@@ -1,0 +1,87 @@
+"""Cameras and layouts: which way is up, which view is to the right."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov, pixel_grid, rotation_from_angles
+from mvdiffusion_pack.geometry.layouts import ring
+
+ANGLES = st.floats(-180, 180)
+
+
+def test_yaw_turns_to_the_right_and_pitch_up():
+    forward = torch.tensor([0, 0, 1], dtype=torch.float64)
+    right, up = rotation_from_angles(90, 0) @ forward, rotation_from_angles(0, 90) @ forward
+    torch.testing.assert_close(right, torch.tensor([1, 0, 0], dtype=torch.float64))
+    torch.testing.assert_close(up, torch.tensor([0, -1, 0], dtype=torch.float64))
+
+
+def test_roll_turns_the_picture_clockwise():
+    camera_right = torch.tensor([1, 0, 0], dtype=torch.float64)
+    torch.testing.assert_close(
+        rotation_from_angles(0, 0, 90) @ camera_right, torch.tensor([0, 1, 0], dtype=torch.float64)
+    )
+
+
+@given(yaw=ANGLES, pitch=ANGLES, roll=ANGLES)
+def test_rotations_are_rigid(yaw, pitch, roll):
+    rotation = rotation_from_angles(yaw, pitch, roll)
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3, dtype=torch.float64))
+    assert torch.linalg.det(rotation) > 0
+
+
+@given(fov=st.floats(5, 175), width=st.integers(2, 999), height=st.integers(2, 999))
+def test_field_of_view_spans_the_outer_edges_of_the_pixels(fov, width, height):
+    focal, centre = (float(intrinsics_from_fov(fov, width, height)[0, column]) for column in (0, 2))
+    left, right = -0.5, width - 0.5
+    assert math.degrees(math.atan((right - centre) / focal) - math.atan((left - centre) / focal)) == pytest.approx(fov)
+
+
+def test_pixel_grid_is_x_then_y():
+    assert pixel_grid(5, 3).shape == (3, 5, 2)
+    assert pixel_grid(5, 3)[2, 4].tolist() == [4, 2]
+
+
+def test_ring_is_the_recorded_one():
+    from golden_model import case
+
+    cameras = ring(8, 90, 128, 128)
+    torch.testing.assert_close(cameras.intrinsics, case("pano")["K"][0])
+    torch.testing.assert_close(cameras.rotation, case("pano")["R"][0])
+
+
+def test_ring_starts_at_its_yaw_and_goes_right():
+    directions = ring(4, 90, 64, 64, start_yaw_deg=90, pitch_deg=30).rotation[:, :, 2]
+    yaw = torch.rad2deg(torch.atan2(directions[:, 0], directions[:, 2]))
+    assert [round(float(angle)) % 360 for angle in yaw] == [90, 180, 270, 0]
+    assert torch.rad2deg(torch.asin(-directions[:, 1])).tolist() == pytest.approx([30] * 4)
+
+
+@pytest.mark.parametrize("fov", [0.0, -10.0, 180.0, 200.0, float("nan")])
+def test_field_of_view_outside_of_0_to_180_is_refused(fov):
+    with pytest.raises(ValueError, match=f"between 0 and 180.*{fov}"):
+        ring(8, fov, 64, 64)
+
+
+def test_nan_in_cameras_is_refused():
+    cameras = ring(2, 90, 64, 64)
+    poses = cameras.cam_to_world.clone()
+    poses[1, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="NaN"):
+        Cameras(cameras.intrinsics, poses, 64, 64, (2,))
+
+
+def test_infinite_yaw_is_refused():
+    with pytest.raises(ValueError, match=r"yaw.*inf"):
+        ring(8, 90, 64, 64, start_yaw_deg=float("inf"))
+
+
+def test_rings_must_hold_all_views():
+    cameras = ring(3, 90, 64, 64)
+    with pytest.raises(ValueError, match="4 views, but there are 3 cameras"):
+        Cameras(cameras.intrinsics, cameras.cam_to_world, 64, 64, (4,))
