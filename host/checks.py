@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import torch
 
+from ..caa.kinds import DEPTH, Kind
 from ..geometry.cameras import Cameras
 
 
-def check_run(setup, guider, noise: torch.Tensor, latent_image: torch.Tensor) -> None:
-    """Raises ValueError for the first thing that would make the run fail or lie. Runs before any model is loaded."""
+def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_image: torch.Tensor) -> None:
+    """`kind` is that of the MODEL's CAA weights, None without any. Raises ValueError for the first thing that would make the run fail or lie. Runs before any model is loaded."""
     if setup.cameras is None:
         raise ValueError(
             "This MODEL holds MVDiffusion's blocks but no cameras: put Apply Cameras between Load MVDiffusion and the "
             "sampler, or sample it with Multi-View KSampler."
         )
     check_cameras(setup.cameras)
+    if kind is DEPTH:
+        raise ValueError(
+            "This MODEL holds depth weights, which need a depth map per view, and Panorama Cameras have none: load "
+            "panorama or outpainting weights."
+        )
     ratio = getattr(guider.model_patcher.get_model_object("latent_format"), "spacial_downscale_ratio", 8)
     _check_latents(setup.cameras, noise, ratio)
     if not torch.isfinite(latent_image).all():

@@ -102,11 +102,12 @@ def begin_run(executor, noise: torch.Tensor, latent_image: torch.Tensor, *args, 
     """The host's OUTER_SAMPLE wrapper: checks the run before any model is loaded, then makes it and drops it."""
     guider = executor.class_obj
     setup = setup_of(guider)
-    check_run(setup, guider, noise, latent_image)
+    patchers = guider.model_patcher.get_additional_models_with_key(KEY)
+    caa = patchers[0].model if patchers else None
+    check_run(setup, caa and caa.kind, guider, noise, latent_image)
     options = guider.model_options["transformer_options"]
-    blocks = guider.model_patcher.get_additional_models_with_key(KEY)
-    if blocks:
-        options[RUN] = Run(setup.cameras, blocks[0].model, setup.strength)
+    if caa:
+        options[RUN] = Run(setup.cameras, caa, setup.strength)
     else:
         logger.warning("This MODEL has no MVDiffusion blocks: its views are sampled together but will not agree.")
     try:

@@ -5,44 +5,24 @@ Tests marked `host` run inside the ComfyUI that scripts/comfy_host.py finds; the
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = "mvdiffusion_pack"
 sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(ROOT / "tests"))
 
 import comfy_host  # noqa: E402
+import in_process  # noqa: E402
 
 HOST = comfy_host.find_comfyui(ROOT)
 
 
-def _load_pack() -> None:
-    spec = importlib.util.spec_from_file_location(PACKAGE, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[PACKAGE] = module
-    spec.loader.exec_module(module)
-
-
-def _start_host_in_process() -> None:
-    """The host's modules on sys.path, started for the CPU, before anything of it reads the command line."""
-    sys.path.insert(0, str(HOST))
-    arguments, sys.argv = sys.argv, ["main.py", "--cpu"]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import comfy.cli_args  # noqa: F401  (parses sys.argv on import)
-
-    sys.argv = arguments
-
-
 if HOST is not None:
-    _start_host_in_process()
-_load_pack()
+    in_process.start_host(HOST, "--cpu")
+in_process.load_pack()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,0 +1,167 @@
+"""Bad input gets one clear sentence, and no step is sampled."""
+
+from __future__ import annotations
+
+import comfy_nodes
+import pytest
+import torch
+from mvdiffusion_pack.geometry.cameras import Cameras
+from mvdiffusion_pack.geometry.layouts import ring
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def demo(comfy):
+    return comfy_nodes.demo()
+
+
+@pytest.fixture
+def refused(demo, monkeypatch):
+    """`refused(match, **changes)`: Multi-View KSampler with these changes says `match`, before the UNet runs."""
+
+    def refused(match: str, **changes) -> None:
+        def no_step(*args, **kwargs):
+            pytest.fail("a step was sampled")
+
+        monkeypatch.setattr(type(demo.model.model), "apply_model", no_step)
+        with pytest.raises(ValueError, match=match):
+            demo.sample(**changes)
+
+    return refused
+
+
+def test_patched_model_without_cameras_names_the_missing_node(demo):
+    import nodes
+
+    latent = {"samples": torch.zeros((4, 4, 8, 8))}
+    with pytest.raises(ValueError, match="put Apply Cameras between Load MVDiffusion and the sampler"):
+        nodes.common_ksampler(
+            demo.model, 1, 2, 3.0, "ddim", "ddim_uniform", demo.positive, demo.negative, latent
+        )
+
+
+def test_latents_of_another_size(refused):
+    refused(r"\(4, 4, 16, 8\).*64 x 64 pixels.*\(views, channels, 8, 8\)", latent_image=zeros(4, 16, 8))
+
+
+def test_batch_that_is_no_multiple_of_the_views(refused):
+    refused("holds 6 views.*4 cameras", latent_image=zeros(6, 8, 8))
+
+
+def test_nan_in_latents(refused):
+    latent = zeros(4, 8, 8)
+    latent["samples"][0, 0, 0, 0] = float("nan")
+    refused("NaN", latent_image=latent)
+
+
+def zeros(views: int, height: int, width: int) -> dict:
+    return {"samples": torch.zeros((views, 4, height, width))}
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5])
+def test_rows_of_prompts_that_do_not_fit(refused, rows):
+    refused(f"positive conditioning holds {rows} prompts.*1, 4 or 4", positive=[[torch.zeros((rows, 77, 64)), {}]])
+
+
+def test_rows_for_another_number_of_panoramas(refused):
+    refused("holds 12 prompts.*1, 4 or 8", positive=[[torch.zeros((12, 77, 64)), {}]], panoramas=2)
+
+
+@pytest.mark.parametrize(("width", "height"), [(96, 64), (64, 72)])
+def test_sampled_sizes_that_are_no_multiple_of_64(refused, width, height):
+    refused(f"multiples of 64, not {width} x {height}", cameras=ring(4, 120, width, height))
+
+
+def test_cameras_without_neighbours(refused):
+    cameras = ring(4, 120, 64, 64)
+    refused("no neighbours", cameras=Cameras(cameras.intrinsics, cameras.cam_to_world, 64, 64))
+
+
+def test_area_conditioning(demo, refused):
+    import nodes
+
+    (positive,) = nodes.ConditioningSetArea().append(demo.positive, 32, 32, 0, 0, 1.0)
+    refused("positive conditioning has an area", positive=positive)
+
+
+def test_context_windows_over_views(demo, refused):
+    from comfy.context_windows import IndexListContextHandler
+
+    model = demo.model.clone()
+    model.model_options["context_handler"] = IndexListContextHandler(None, None, context_length=2)
+    refused("Context Windows", model=model)
+
+
+def test_depth_weights_with_panorama_cameras(refused):
+    refused("depth weights.*Panorama Cameras", model=comfy_nodes.demo("depth").model)
+
+
+def test_mask_conditioning_is_allowed(demo):
+    import nodes
+
+    mask = torch.ones((1, 64, 64))
+    (positive,) = nodes.ConditioningSetMask().append(demo.positive, mask, "default", 1.0)
+    assert torch.isfinite(demo.sample(positive=positive)).all()
+
+
+def test_batch_torn_apart_during_the_run_names_both_numbers(demo):
+    model = demo.model.clone()
+
+    def halves(apply_model, args):
+        half = len(args["input"]) // 4
+        c = {key: value[:half] if torch.is_tensor(value) else value for key, value in args["c"].items()}
+        return apply_model(args["input"][:half], args["timestep"][:half], **c)
+
+    model.set_model_unet_function_wrapper(halves)
+    with pytest.raises(ValueError, match="batch of 2 for 4 cameras"):
+        demo.sample(model)
+
+
+class NotAUNet(torch.nn.Module):
+    pass
+
+
+def attach(model, kind: str, widths=None, **changes):
+    from mvdiffusion_pack.caa.fresh import fresh_weights
+    from mvdiffusion_pack.caa.kinds import KINDS
+    from mvdiffusion_pack.host.inject import unet_widths
+    from mvdiffusion_pack.host.weights import attach_weights
+
+    widths = widths or unet_widths(model.model.diffusion_model)
+    return attach_weights(model, lambda: fresh_weights(KINDS[kind], widths), 1.0)
+
+
+def test_other_architectures_are_named(demo):
+    model = demo.without_blocks
+    model.add_object_patch("diffusion_model", NotAUNet())
+    with pytest.raises(ValueError, match="Stable Diffusion UNet.*not into a NotAUNet"):
+        attach(model, "panorama")
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("outpainting", 9), ("depth", 5)])
+def test_input_channels_that_do_not_fit(demo, kind, channels):
+    with pytest.raises(ValueError, match=f"{kind} weights, made for a UNet with {channels} input channels.*has 4"):
+        attach(demo.without_blocks, kind)
+
+
+def test_widths_that_do_not_fit(demo):
+    from mvdiffusion_pack.caa.kinds import Widths
+
+    with pytest.raises(ValueError, match=r"\(32, 64\) wide.*UNet is \(64, 128, 128, 128\)"):
+        attach(demo.without_blocks, "panorama", Widths((32, 64), 64, (64, 32)))
+
+
+def test_v_prediction_model_is_the_wrong_base(demo):
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    (model,) = ModelSamplingDiscrete().patch(demo.without_blocks, "v_prediction", False)
+    with pytest.raises(ValueError, match="768-v"):
+        attach(model, "panorama")
+
+
+def test_saving_a_model_without_blocks(demo):
+    from mvdiffusion_pack.nodes.loaders import SaveMVDiffusion
+
+    with pytest.raises(ValueError, match="Save MVDiffusion: this MODEL has no MVDiffusion blocks"):
+        SaveMVDiffusion.execute(demo.without_blocks, "x", "fp16")
