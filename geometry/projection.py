@@ -50,21 +50,22 @@ class Projection:
     rows of grid_from_world and the four edge planes.
     """
 
-    across: torch.Tensor  # (V, 7, 1, columns) float64
-    upright: torch.Tensor  # (V, 7, rows, 1) float64
-    level: torch.Tensor  # (rows, 1) float64, cos(latitude)
+    across: torch.Tensor  # (V, 7, 1, columns)
+    upright: torch.Tensor  # (V, 7, rows, 1)
+    level: torch.Tensor  # (rows, 1), cos(latitude)
 
     @staticmethod
-    def of(cameras: Cameras, longitude: torch.Tensor, latitude: torch.Tensor) -> Projection:
+    def of(cameras: Cameras, longitude: torch.Tensor, latitude: torch.Tensor, device) -> Projection:
         """The cameras on (columns,) longitudes and (rows,) latitudes in radians."""
         vectors = torch.cat((grid_from_world(cameras), edge_planes(cameras)), dim=1)
         x, y, z = vectors[..., None, None].unbind(2)
         across = x * longitude.sin() + z * longitude.cos()
-        return Projection(across, -y * latitude.sin()[:, None], latitude.cos()[:, None])
+        upright, level = -y * latitude.sin()[:, None], latitude.cos()[:, None]
+        return Projection(*(table.float().to(device) for table in (across, upright, level)))
 
     def distance(self, view: int, rows: slice, columns: slice) -> torch.Tensor:
         """(rows, columns) float32 edge distances of a view, on the CPU."""
-        return torch.cat([self._products(view, slice(3, 7), band, columns).amin(0).float() for band in bands(rows)])
+        return torch.cat([self._products(view, slice(3, 7), band, columns).amin(0) for band in bands(rows)])
 
     def sample(self, picture: torch.Tensor, view: int, rows: slice, columns: slice) -> torch.Tensor:
         """(C, rows, columns) colours of a view's (C, h, w) picture, read bilinearly and continued by its border pixels."""
@@ -84,9 +85,9 @@ class Projection:
         products = self._products(view, slice(0, 3), rows, columns)
         # What lies behind the view comes to lie far outside, and outside the nearest border pixel's centre is read: in
         # place of padding_mode="border", which Apple's MPS lacks.
-        grid = products[:2].div_(products[2].clamp_(min=1e-9)).float()
+        grid = products[:2].div_(products[2].clamp_(min=1e-9))
         height, width = picture.shape[-2:]
         grid[0].clamp_(1 / width - 1, 1 - 1 / width)
         grid[1].clamp_(1 / height - 1, 1 - 1 / height)
-        grid = grid.permute(1, 2, 0)[None].to(picture)
+        grid = grid.permute(1, 2, 0)[None]
         return F.grid_sample(picture[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]

@@ -75,7 +75,7 @@ def _checked(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
         raise ValueError(
             "Only views taken from one point can be stitched, but these cameras stand in different places."
         )
-    if not torch.isfinite(planes).all():
+    if not torch.isfinite(planes.sum()):
         raise ValueError("The images to stitch hold NaN or infinite numbers.")
     return planes.unflatten(0, (-1, cameras.views)).transpose(0, 1).flatten(1, 2)
 
@@ -83,12 +83,12 @@ def _checked(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
 def _single_band(weigh: Weigh, views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
     """Joins band by band of rows; `weigh` makes a view's weights of its edge distances and the largest of all views."""
     longitude, latitude = equirect_angles(width, width // 2)
-    projection = Projection.of(cameras, longitude, latitude)
-    cells = Projection.of(cameras, _cell_middles(longitude), _cell_middles(latitude))
+    projection = Projection.of(cameras, longitude, latitude, views.device)
+    cells = Projection.of(cameras, _cell_middles(longitude), _cell_middles(latitude), "cpu")
     reached = cells.reached(BAND * math.sqrt(0.5) * 2 * math.pi / width)
     for band, rows in enumerate(bands(slice(0, width // 2))):
         patches = [
-            (view, columns, projection.distance(view, rows, columns).to(views))
+            (view, columns, projection.distance(view, rows, columns))
             for view in range(cameras.views)
             for columns in _columns(reached[view, band], width)
         ]

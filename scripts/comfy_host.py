@@ -267,7 +267,7 @@ class Server:
 
     def _error(self, what: str) -> HostError:
         name = f"ComfyUI {host_version(self.host)} in {self.host}"
-        return HostError(f"{name} {what}; the end of its log {self.log}:\n{last_lines(self.log, 40)}")
+        return HostError(f"{name} {what}; the end of its log:\n{last_lines(self.log, 40)}")
 
     def _history(self, prompt_id: str) -> dict | None:
         with contextlib.suppress(OSError):  # it is ending: the caller asks for its process next

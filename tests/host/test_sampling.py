@@ -182,9 +182,16 @@ def test_run_leaves_nothing_in_the_models_options(demo):
 
 
 def test_interrupt_passes_through(demo):
-    import comfy.model_management
+    import comfy.model_management as management
+    import comfy.utils
 
-    comfy.model_management.interrupt_current_processing(True)
-    with pytest.raises(comfy.model_management.InterruptProcessingException):
-        demo.sample()
-    comfy.model_management.interrupt_current_processing(False)
+    # As main.py does: older hosts look for interrupts when progress is reported, and nowhere else.
+    hook = comfy.utils.PROGRESS_BAR_HOOK
+    comfy.utils.set_progress_bar_global_hook(lambda *args, **kw: management.throw_exception_if_processing_interrupted())
+    management.interrupt_current_processing(True)
+    try:
+        with pytest.raises(management.InterruptProcessingException):
+            demo.sample()
+    finally:
+        management.interrupt_current_processing(False)
+        comfy.utils.set_progress_bar_global_hook(hook)

@@ -22,5 +22,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(pack: Path, tmp_path_factory: pytest.TempPathFactory):
-    with Server(find_comfyui(), pack, workdir=tmp_path_factory.mktemp("host")) as server:
+    weights = tmp_path_factory.mktemp("it's é # weights")
+    (weights / "a.safetensors").touch()
+    with Server(find_comfyui(), pack, workdir=tmp_path_factory.mktemp("host"), weights=weights) as server:
         yield server

@@ -215,6 +215,11 @@ def test_all_is_written_into_the_work_folder(server: Server):
 
 
 @pytest.mark.server
+def test_weights_folder_is_the_hosts(server: Server):
+    assert server.get("models/mvdiffusion") == ["a.safetensors"]
+
+
+@pytest.mark.server
 def test_pack_that_cannot_be_loaded_is_reported(tmp_path: Path):
     pack = write_pack(tmp_path / "packs" / "broken", "import nonsense")
     with pytest.raises(HostError, match=r"could not load the pack(.|\n)*No module named 'nonsense'"):

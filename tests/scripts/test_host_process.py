@@ -76,10 +76,10 @@ def test_program_sees_its_own_arguments_and_folder(folder: Path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
-def test_program_does_not_outlive_its_parent(number: int, folder: Path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGHUP"])
+def test_program_does_not_outlive_its_parent(name: str, folder: Path):
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(ROOT / "scripts"), str(folder)])
     assert wait_for((folder / "child").exists)
-    parent.send_signal(number)  # and nobody waits for it: the parent stays as a dead process
+    parent.send_signal(getattr(signal, name))  # and nobody waits for it: the parent stays as a dead process
     assert wait_for(lambda: not running(folder, "program") and not running(folder, "child"))
     parent.wait()
