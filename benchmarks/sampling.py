@@ -2,8 +2,8 @@
 
     python benchmarks/sampling.py --latent 32
 
-At SD 2's widths, with random weights. Plain and multi-view steps alternate in one process, and the ratio of their medians
-is what counts: machines differ and are shared. Without ComfyUI it times the blocks alone.
+At SD 2's widths, with random weights. Plain and multi-view steps alternate in one process, and the ratio of their
+medians is what counts: machines differ and are shared. Without ComfyUI it times the blocks alone.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def step_with_host(arguments) -> None:
     """Times the host's UNetModel with and without CAA."""
     import comfy.ops
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
     from mvdiffusion_pack.host.inject import RUN, Site, inject, run_site
     from mvdiffusion_pack.host.run import Run
 

@@ -1,7 +1,7 @@
 """Correspondence-aware attention, written plainly: the reference for every faster path.
 
-Each query pixel attends to the bilinear samples that `Correspondences` names in other views. Works view by view, pair by
-pair and in pieces of bounded size; softmax statistics are fp32.
+Each query pixel attends to the bilinear samples that `Correspondences` names in other views. Works view by view, pair
+by pair and in pieces of bounded size; softmax statistics are fp32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PIECE_BYTES = 64 * 2**20  # of one (batch, queries, samples, channels) tensor; a
 
 
 def read_features(features: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Bilinear samples of (B, C, h, w) features at an (n, S, 2) normalised grid, zero outside: (B, n, S, C), fp32 at least."""
+    """(B, n, S, C) bilinear samples of (B, C, h, w) features at an (n, S, 2) normalised grid; zero outside."""
     grid = grid.expand(len(features), *grid.shape)
     samples = F.grid_sample(features.to(grid.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return samples.permute(0, 2, 3, 1)

@@ -8,7 +8,7 @@ ROUNDING = 2.0**30
 
 
 def frequencies(width: int, dims: int) -> torch.Tensor:
-    """(N,) float32 frequencies of a block `width` channels wide whose code has `dims` coordinates (2: panorama, 1: depth).
+    """(N,) float32 frequencies of a block `width` wide whose code has `dims` coordinates (2: panorama, 1: depth).
 
     N = width / 4 for two coordinates, width / 2 for one. Checkpoints carry their own, which are to be preferred.
     """

@@ -18,8 +18,8 @@ PIECE = 2**16  # samples whose codes are held in float64 at once
 class DeviceTable:
     """One `SampleTable` ready for use.
 
-    grid: (n, S, 2) normalised sample positions for `grid_sample(align_corners=False)`; invalid ones lie outside, so that
-        they read zero. fp32 at least: fp16 could not name a pixel of a large map.
+    grid: (n, S, 2) normalised sample positions for `grid_sample(align_corners=False)`; invalid ones lie outside, and so
+        read zero. fp32 at least: fp16 could not name a pixel of a large map.
     code: (n, S, C) position codes in the features' dtype, zero where invalid.
     """
 

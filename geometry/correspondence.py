@@ -57,7 +57,7 @@ class Correspondences:
 
 
 def ring_neighbours(cameras: Cameras) -> list[list[int]]:
-    """For each view the two beside it in its ring, cyclic. Of two views the one neighbour counts twice, as published."""
+    """For each view the two beside it in its ring, cyclic. Of two views the other one counts twice, as published."""
     neighbours, first = [], 0
     for size in cameras.rings:
         for view in range(size):
@@ -112,8 +112,8 @@ def _index_of(matrix: torch.Tensor, known: list[torch.Tensor]) -> int:
 def _homography_table(matrix: torch.Tensor, cameras: Cameras, height: int, width: int) -> SampleTable:
     """The table of one homography: sample positions, validity and displacement of each query's neighbourhood.
 
-    A feature pixel k stands at image pixel scale * k + floor(scale / 2), and an image pixel p lies at feature coordinate
-    p / scale - 0.5: the published model's two conventions, half a feature apart.
+    A feature pixel k stands at image pixel scale * k + floor(scale / 2), and an image pixel p lies at feature
+    coordinate p / scale - 0.5: the published model's two conventions, half a feature apart.
     """
     size = torch.tensor([cameras.width, cameras.height], dtype=torch.float64)
     scale = size / torch.tensor([width, height], dtype=torch.float64)

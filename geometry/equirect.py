@@ -91,8 +91,8 @@ def equirect_to_views(
     equirect: (P, H, 2 H, C) in 0..1. mask: (P, H, 2 H) or (1, H, 2 H), read like a colour; none counts as ones.
     Returns views (P * V, h, w, 3) and masks (P * V, h, w), float32, panorama by panorama, on the panorama's device.
 
-    Where a view is coarser than the panorama at its centre, the panorama is averaged over the view's pixel: halved first,
-    then read at two or more points per panorama pixel. Longitudes wrap, and beyond a pole lies the other side's meridian.
+    Where a view is coarser than the panorama at its centre, the panorama is averaged over the view's pixel: halved
+    first, then read at two or more points per panorama pixel. Longitudes wrap, and a pole is read over.
     Raises ValueError for a panorama that is not 2:1 or holds NaN, and for a mask of another size.
     """
     planes = to_planes(equirect)
@@ -122,7 +122,7 @@ def equirect_to_views(
 
 
 def _padded(planes: torch.Tensor) -> torch.Tensor:
-    """(1, C, H, W) panoramas with one more pixel around: the far edge's column, and the pole's row turned by 180 degrees."""
+    """(1, C, H, W) panoramas with a pixel around: the far edge's column, and the pole's row turned by 180 degrees."""
     half = planes.shape[-1] // 2
     over_top, over_bottom = planes[..., :1, :].roll(half, -1), planes[..., -1:, :].roll(half, -1)
     planes = torch.cat((over_top, planes, over_bottom), dim=-2)
@@ -130,7 +130,7 @@ def _padded(planes: torch.Tensor) -> torch.Tensor:
 
 
 def _cut(source: torch.Tensor, world_from_grid: torch.Tensor, width: int, height: int, samples: int):
-    """Yields (rows, (C, rows, width)) of one view of a padded panorama, `samples` x `samples` points per pixel averaged."""
+    """Yields (rows, (C, rows, width)) of one view of a padded panorama, `samples` squared points per pixel averaged."""
     equirect_height, equirect_width = source.shape[-2] - 2, source.shape[-1] - 2
     columns, rows = _pixel_centres(samples * width, samples * height)
     padded_grid = grid_from_pixels(equirect_width + 2, equirect_height + 2)

@@ -1,7 +1,7 @@
 """Multiband blending: fine detail is mixed over narrow seams, colours over wide ones.
 
-Burt and Adelson, A multiresolution spline with application to image mosaics (1983), on the panorama's pixel lattice. The
-weights of a level are smooth functions on the sphere, as wide as the level's pixels ask, in place of shrunk masks.
+Burt and Adelson, A multiresolution spline with application to image mosaics (1983), on the panorama's pixel lattice.
+The weights of a level are smooth functions on the sphere, as wide as the level's pixels ask, in place of shrunk masks.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Region = tuple[int, slice, slice]  # view, rows and columns in pixels of the coa
 def multiband(views: torch.Tensor, cameras: Cameras, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Blends (V, C, h, w) views to planes (C, width / 2, width) and their coverage (width / 2, width), bool.
 
-    The lattice runs on past the wrap and over the poles before the pyramids are made, so both are places like any other.
+    The lattice runs on past the wrap and over the poles before the pyramids are made: both are places like any other.
     A view is continued beyond its edges by its border pixels, so nothing dark comes in from where there is no view.
     """
     pixel = 2 * math.pi / width
     widest = (edge_planes(cameras) * cameras.rotation[:, None, :, 2]).sum(-1).min().item() / 2
     levels = max(0, math.floor(math.log2(widest / (SEAM * pixel))))
-    lattices = _lattices(cameras, width, levels)
+    lattices = _lattices(cameras, width, levels, views.device)
     regions = _regions(lattices[-1], pixel * 2**levels)
     largest = [_largest(lattice, regions, 2 ** (levels - level)) for level, lattice in enumerate(lattices)]
     totals = [views.new_zeros(views.shape[1] + 1, *distance.shape) for distance in largest]
@@ -40,14 +40,14 @@ def multiband(views: torch.Tensor, cameras: Cameras, width: int) -> tuple[torch.
         for level, detail in enumerate(_laplacian_pyramid(picture, levels)):
             part = _scaled(region, 2 ** (levels - level))
             seam, overhang = widest / 2 ** (levels - level), OVERHANG * pixel * 2**level
-            weight = _weight(lattices[level].distance(view, *part), largest[level][part], seam, overhang).to(views)
-            totals[level][:, *part].add_(torch.cat((detail * weight, weight[None])))
+            weight = _weight(lattices[level].distance(view, *part), largest[level][part], seam, overhang)
+            totals[level][(slice(None), *part)] += torch.cat((detail * weight, weight[None]))
     margin = MARGIN * 2**levels
-    inside = slice(margin, margin + width // 2), slice(margin, margin + width)
-    return _collapse(totals)[:, *inside], largest[0][inside].to(views.device) > 0
+    rows, columns = slice(margin, margin + width // 2), slice(margin, margin + width)
+    return _collapse(totals)[:, rows, columns], largest[0][rows, columns] > 0
 
 
-def _lattices(cameras: Cameras, width: int, levels: int) -> list[Projection]:
+def _lattices(cameras: Cameras, width: int, levels: int, device) -> list[Projection]:
     """The cameras on the panorama's lattice with its margin, and on that of each coarser level, of half the size."""
     step = 2**levels
 
@@ -56,10 +56,8 @@ def _lattices(cameras: Cameras, width: int, levels: int) -> list[Projection]:
         return angles[0] + (angles[1] - angles[0]) * torch.arange(-MARGIN * step, (cells - MARGIN) * step)
 
     angles = [extended(angles) for angles in equirect_angles(width, width // 2)]
-    return [
-        Projection.of(cameras, *(axis.unflatten(0, (-1, 2**level)).mean(1) for axis in angles))
-        for level in range(levels + 1)
-    ]
+    coarser = [[axis.unflatten(0, (-1, 2**level)).mean(1) for axis in angles] for level in range(levels + 1)]
+    return [Projection.of(cameras, *angles, device) for angles in coarser]
 
 
 def _regions(coarsest: Projection, pixel: float) -> list[Region]:
@@ -81,7 +79,7 @@ def _scaled(region: list[slice], factor: int) -> tuple[slice, ...]:
 
 def _largest(lattice: Projection, regions: list[Region], factor: int) -> torch.Tensor:
     """(rows, columns) of the lattice: the largest edge distance of all views, -1 where no region is."""
-    largest = torch.full((lattice.level.shape[0], lattice.across.shape[-1]), -1.0)
+    largest = torch.full((lattice.level.shape[0], lattice.across.shape[-1]), -1.0, device=lattice.level.device)
     for view, *region in regions:
         part = _scaled(region, factor)
         largest[part] = torch.maximum(largest[part], lattice.distance(view, *part))
@@ -94,7 +92,7 @@ def _weight(distance: torch.Tensor, largest: torch.Tensor, seam: float, overhang
 
 
 def _laplacian_pyramid(picture: torch.Tensor, levels: int) -> list[torch.Tensor]:
-    """(C, h, w) with sides divisible by 2^levels as details of ever coarser levels, and what is left at the coarsest."""
+    """(C, h, w) with sides divisible by 2^levels as details of ever coarser levels, and the rest."""
     from kornia.geometry.transform import pyrdown
 
     pyramid = []

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from .cameras import Cameras
 from .equirect import grid_from_world
 
-BAND = 32  # rows computed at once: bounds memory, and float64 blocks of this height stay in the processor's cache
+BAND = 64  # rows computed at once: bounds memory, and blocks of this height stay in the processor's cache
 
 
 def edge_planes(cameras: Cameras) -> torch.Tensor:
@@ -68,7 +68,7 @@ class Projection:
         return torch.cat([self._products(view, slice(3, 7), band, columns).amin(0) for band in bands(rows)])
 
     def sample(self, picture: torch.Tensor, view: int, rows: slice, columns: slice) -> torch.Tensor:
-        """(C, rows, columns) colours of a view's (C, h, w) picture, read bilinearly and continued by its border pixels."""
+        """(C, rows, columns) colours of a view's (C, h, w) picture, bilinear, continued by its border pixels."""
         return torch.cat([self._read(picture, view, band, columns) for band in bands(rows)], dim=1)
 
     def reached(self, radius: float) -> torch.Tensor:

@@ -14,7 +14,7 @@ from .multiband import multiband
 from .projection import BAND, Projection, bands, runs
 
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-# Bands of rows with their colours (C, rows, width) and coverage (rows, width), C = P * 3; bands without views are left out.
+# Bands of rows with their colours (P * 3, rows, width) and coverage (rows, width); bands without a view are left out.
 Joined = Iterator[tuple[slice, torch.Tensor, torch.Tensor]]
 
 

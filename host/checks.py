@@ -9,7 +9,10 @@ from ..geometry.cameras import Cameras
 
 
 def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_image: torch.Tensor) -> None:
-    """`kind` is that of the MODEL's CAA weights, None without any. Raises ValueError for the first thing that would make the run fail or lie. Runs before any model is loaded."""
+    """Raises ValueError for the first thing that would make the run fail or lie, before any model is loaded.
+
+    `kind` is that of the MODEL's CAA weights, None without any.
+    """
     if setup.cameras is None:
         raise ValueError(
             "This MODEL holds MVDiffusion's blocks but no cameras: put Apply Cameras between Load MVDiffusion and the "
@@ -50,21 +53,22 @@ def _check_latents(cameras: Cameras, noise: torch.Tensor, ratio: int) -> None:
     height, width = cameras.height // ratio, cameras.width // ratio
     if noise.ndim != 4 or noise.shape[2:] != (height, width):
         raise ValueError(
-            f"Apply Cameras: the LATENT is {tuple(noise.shape)}, but cameras of {cameras.width} x {cameras.height} pixels "
-            f"need (views, channels, {height}, {width}): use the LATENT of Apply Cameras, or images of the cameras' size."
+            f"Apply Cameras: the LATENT is {tuple(noise.shape)}, but cameras of {cameras.width} x {cameras.height} "
+            f"pixels need (views, channels, {height}, {width}): use the LATENT of Apply Cameras, or encode images "
+            "of the cameras' size."
         )
     if noise.shape[0] % cameras.views:
         raise ValueError(
-            f"Apply Cameras: the LATENT holds {noise.shape[0]} views, which is no multiple of the {cameras.views} cameras: "
-            "it needs one latent per view, panorama by panorama."
+            f"Apply Cameras: the LATENT holds {noise.shape[0]} views, which is no multiple of the {cameras.views} "
+            "cameras: it needs one latent per view, panorama by panorama."
         )
 
 
 def _check_conditioning(name: str, conditioning: dict, views: int, batch: int) -> None:
     if conditioning.get("area") is not None:
         raise ValueError(
-            f"The {name} conditioning has an area (Conditioning Set Area): it would crop the views, and cropped views do "
-            "not correspond. Use a mask (Conditioning Set Mask) or a prompt per view."
+            f"The {name} conditioning has an area (Conditioning Set Area): it would crop the views, and cropped views "
+            "do not correspond. Use a mask (Conditioning Set Mask) or a prompt per view."
         )
     text = conditioning.get("cross_attn")
     if text is not None and text.shape[0] not in (1, views, batch):

@@ -47,8 +47,8 @@ class Place:
 def places(unet: UNetModel) -> list[Place]:
     """All places that any kind of weights uses, derived from the UNet's blocks; sites already there are not counted.
 
-    encoder.i: before the downsampler of level i, at the head of its input block, so that the skip connection carries the
-        value without CAA; the last level's at the head of the middle block.
+    encoder.i: before the downsampler of level i, at the head of its input block, so that the skip connection carries
+        the value without CAA; the last level's at the head of the middle block.
     mid_inside: after the middle block's first residual layer. mid_end: at the middle block's end.
     decoder.j: before the upsampler of level j; the last level's at the end of the last output block.
     """

@@ -26,7 +26,7 @@ logger = logging.getLogger("MVDiffusion")
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What the nodes have told a MODEL: the strength of its CAA blocks (None: it has none) and the cameras to sample."""
+    """What the nodes have told a MODEL: the strength of its CAA blocks (None: it has none) and its cameras."""
 
     strength: float | None = None
     cameras: Cameras | None = None

@@ -41,7 +41,7 @@ def attach_weights(model, read: Callable[[], CAAWeights], strength: float):
 def caa_patcher(
     read: Callable[[], CAAWeights], dtype: torch.dtype, disable_dynamic: bool = False, weights: CAAWeights | None = None
 ):
-    """A ModelPatcher around a `CAA` module that holds the weights; made of the host's layers, so it pages and casts them."""
+    """A ModelPatcher around a `CAA` module with the weights, made of the host's layers, which it pages and casts."""
     weights = weights or read()
     offload = comfy.model_management.unet_offload_device()
     caa = CAA(weights.kind, weights.widths, weights.frequencies, comfy.ops.manual_cast, dtype, offload)
@@ -70,20 +70,20 @@ def _check_fit(kind: Kind, widths: Widths, model, unet: UNetModel) -> None:
     """Raises ValueError unless weights of this kind and width belong to the UNet of MODEL."""
     if unet.in_channels != kind.in_channels:
         raise ValueError(
-            f"These are {kind.name} weights, made for a UNet with {kind.in_channels} input channels, and this MODEL has "
-            f"{unet.in_channels}: {_which_base(kind)}"
+            f"These are {kind.name} weights, made for a UNet with {kind.in_channels} input channels, and this MODEL "
+            f"has {unet.in_channels}: {_which_base(kind)}"
         )
     if widths != unet_widths(unet):
         raise ValueError(
-            f"These weights are {widths.encoder} wide on the way down and {widths.decoder} on the way up, and this MODEL's "
-            f"UNet is {unet_widths(unet).encoder} and {unet_widths(unet).decoder}: take the base that they were made for, "
-            "SD 2 (512-base) for the published ones."
+            f"These weights are {widths.encoder} wide on the way down and {widths.decoder} on the way up, and this "
+            f"MODEL's UNet is {unet_widths(unet).encoder} and {unet_widths(unet).decoder}: take the base that they "
+            "were made for, SD 2 (512-base) for the published ones."
         )
     sampling = model.get_model_object("model_sampling")
     if isinstance(sampling, comfy.model_sampling.V_PREDICTION):
         raise ValueError(
-            "MVDiffusion's weights predict the noise (epsilon), and this MODEL predicts v (SD 2 768-v is such a model): "
-            "load SD 2 512-base instead, or set ModelSamplingDiscrete to eps if the host took it for the wrong one."
+            "MVDiffusion's weights predict the noise (epsilon), and this MODEL predicts v (SD 2 768-v is such a "
+            "model): load SD 2 512-base instead, or set ModelSamplingDiscrete to eps if ComfyUI guessed wrong."
         )
 
 

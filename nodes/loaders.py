@@ -21,8 +21,8 @@ from .schema import schema
 
 FOLDER = "mvdiffusion"
 WHERE = (
-    "put the authors' pano.ckpt or pano_outpaint.ckpt (linked in the Model Zoo of github.com/Tangshitao/MVDiffusion) into "
-    "ComfyUI/models/mvdiffusion, then press R to refresh; without it, Load Demo Model shows how everything works"
+    "put the authors' pano.ckpt or pano_outpaint.ckpt (linked in the Model Zoo of github.com/Tangshitao/MVDiffusion) "
+    "into ComfyUI/models/mvdiffusion, then press R to refresh; without it, Load Demo Model shows how everything works"
 )
 NO_FILE = "(no file in models/mvdiffusion)"
 
@@ -75,8 +75,8 @@ class LoadMVDiffusion(io.ComfyNode):
         return schema(
             node_id="MVDiffusionLoad",
             display_name="Load MVDiffusion",
-            description="Puts MVDiffusion's correspondence-aware attention into a Stable Diffusion 2 MODEL, so that views "
-            "sampled together agree. LoRAs and ControlNets go before or after it.",
+            description="Puts MVDiffusion's correspondence-aware attention into a Stable Diffusion 2 MODEL, so that "
+            "views sampled together agree. LoRAs and ControlNets go before or after it.",
             search_aliases=["panorama", "multi-view", "caa", "correspondence"],
             inputs=[
                 io.Model.Input("model", tooltip="Stable Diffusion 2 (512-base), as the host's loader gives it."),
@@ -107,8 +107,8 @@ class LoadMVDiffusionCheckpoint(io.ComfyNode):
         return schema(
             node_id="MVDiffusionLoadCheckpoint",
             display_name="Load MVDiffusion Checkpoint",
-            description="Loads MODEL, CLIP and VAE from the authors' single file, which holds Stable Diffusion 2 beside "
-            "MVDiffusion's blocks. Nothing else needs to be downloaded.",
+            description="Loads MODEL, CLIP and VAE from the authors' single file, which holds Stable Diffusion 2 "
+            "beside MVDiffusion's blocks. Nothing else needs to be downloaded.",
             search_aliases=["panorama", "multi-view", "checkpoint", "pano.ckpt"],
             inputs=[_checkpoint(), _strength()],
             outputs=[
@@ -141,8 +141,8 @@ class LoadDemoModel(io.ComfyNode):
         return schema(
             node_id="MVDiffusionLoadDemo",
             display_name="Load Demo Model",
-            description="A small MODEL with MVDiffusion's blocks, CLIP and VAE, made on the spot with random weights: to see "
-            "how graphs work without downloading anything. Its pictures show patterns, not what the prompt asks for.",
+            description="A small MODEL with MVDiffusion's blocks, CLIP and VAE, made on the spot with random weights: "
+            "to see how graphs work without downloading anything. Its pictures are patterns, not what a prompt asks.",
             search_aliases=["test", "example", "tiny"],
             inputs=[
                 io.Combo.Input(

@@ -28,8 +28,8 @@ class ApplyCameras(io.ComfyNode):
         return schema(
             node_id="MVDiffusionApplyCameras",
             display_name="Apply Cameras",
-            description="Tells a MODEL which cameras its batch is seen by, so that KSampler, SamplerCustomAdvanced or any "
-            "other sampler samples all views together. Use the LATENT that it gives, or one of the same shape.",
+            description="Tells a MODEL which cameras its batch is seen by, so that KSampler, SamplerCustomAdvanced or "
+            "any other sampler samples all views together. Use the LATENT that it gives, or one of the same shape.",
             search_aliases=["multi-view", "custom sampler"],
             inputs=[
                 io.Model.Input("model", tooltip="A MODEL from Load MVDiffusion."),

@@ -26,6 +26,6 @@ def start_host(host: Path, *arguments: str) -> None:
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    import comfy.cli_args  # noqa: F401  (parses sys.argv when imported)
+    import comfy.cli_args
 
     sys.argv = own

@@ -1,6 +1,6 @@
 """Loads the pack under a private name, as the host does: by path, whatever its folder is called.
 
-Tests marked `host` run inside the ComfyUI that scripts/comfy_host.py finds; they skip with one line where there is none.
+Tests marked `host` run inside the ComfyUI that scripts/comfy_host.py finds, and skip with one line where there is none.
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-from mvdiffusion_pack.caa.checkpoint import CAAWeights, read_caa
-from mvdiffusion_pack.geometry.cameras import Cameras
 from published_files import golden_weights, write_published
 from safetensors.torch import load_file
+
+from mvdiffusion_pack.caa.checkpoint import CAAWeights, read_caa
+from mvdiffusion_pack.geometry.cameras import Cameras
 
 GOLDEN = Path(__file__).parent / "golden"
 UNET_CONFIG = {

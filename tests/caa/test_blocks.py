@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from golden_model import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published_files import frozen_weights
+from safetensors.torch import load_file
+
 from mvdiffusion_pack.caa import attention
 from mvdiffusion_pack.caa.blocks import CAA, PanoramaBlock, ResidualBlock
 from mvdiffusion_pack.caa.codes import code_of_zero, frequencies, position_code
@@ -19,8 +22,6 @@ from mvdiffusion_pack.caa.tables import Tables
 from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring
-from published_files import frozen_weights
-from safetensors.torch import load_file
 
 HALF_PRECISION = {torch.float16: 2e-2, torch.bfloat16: 2e-2}
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5} | HALF_PRECISION
@@ -62,7 +63,7 @@ def test_frequencies_are_the_recorded_ones(width):
 
 
 def published_block(block: PanoramaBlock, x: torch.Tensor, cameras: Cameras, bands: torch.Tensor) -> torch.Tensor:
-    """The published block, written directly: every view's 18 keys at once, integer taps, one softmax. x: (V, C, h, w)."""
+    """The published block, written directly: a view's 18 keys at once, integer taps, one softmax. x: (V, C, h, w)."""
     layer = block.transformer
     views, channels, height, width = x.shape
     corr = panorama_correspondences(cameras, height, width)

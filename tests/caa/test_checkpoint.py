@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from mvdiffusion_pack.caa.checkpoint import CAAWeights, read_caa, write_slim
-from mvdiffusion_pack.caa.kinds import KINDS, PANORAMA, Widths, expected_shapes
 from published_files import frozen_weights, golden_weights, manifest, published_frequencies, write_published
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from mvdiffusion_pack.caa.checkpoint import CAAWeights, read_caa, write_slim
+from mvdiffusion_pack.caa.kinds import KINDS, PANORAMA, Widths, expected_shapes
 
 NAMES = {"pano": "panorama", "outpaint": "outpainting", "depth": "depth"}
 PREFIX = "mv_base_model."

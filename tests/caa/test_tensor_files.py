@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from mvdiffusion_pack.caa.tensor_files import _Placeholder, _Unpickler, read_shapes, read_tensors
 from published_files import write_published
 from safetensors.torch import save_file
+
+from mvdiffusion_pack.caa.tensor_files import _Placeholder, _Unpickler, read_shapes, read_tensors
 
 WEIGHTS = {
     "a.weight": torch.arange(6.0).reshape(2, 3),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mvdiffusion_pack.geometry.cameras import pixel_grid
 from mvdiffusion_pack.geometry.correspondence import panorama_correspondences, ring_neighbours
 from mvdiffusion_pack.geometry.layouts import ring

@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy_nodes
 import pytest
 import torch
+
 from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.layouts import ring
 
@@ -36,9 +37,7 @@ def test_patched_model_without_cameras_names_the_missing_node(demo):
 
     latent = {"samples": torch.zeros((4, 4, 8, 8))}
     with pytest.raises(ValueError, match="put Apply Cameras between Load MVDiffusion and the sampler"):
-        nodes.common_ksampler(
-            demo.model, 1, 2, 3.0, "ddim", "ddim_uniform", demo.positive, demo.negative, latent
-        )
+        nodes.common_ksampler(demo.model, 1, 2, 3.0, "ddim", "ddim_uniform", demo.positive, demo.negative, latent)
 
 
 def test_latents_of_another_size(refused):
@@ -135,7 +134,7 @@ def attach(model, kind: str, widths=None, **changes):
 def test_other_architectures_are_named(demo):
     model = demo.without_blocks
     model.add_object_patch("diffusion_model", NotAUNet())
-    with pytest.raises(ValueError, match="Stable Diffusion UNet.*not into a NotAUNet"):
+    with pytest.raises(ValueError, match=r"Stable Diffusion UNet.*not into a NotAUNet"):
         attach(model, "panorama")
 
 

@@ -61,6 +61,7 @@ class Patcher:
 @pytest.mark.parametrize(("strength", "zero", "same"), [(0.0, False, True), (1.0, True, True), (1.0, False, False)])
 def test_fresh_blocks_fit_and_change_nothing(comfy, structure, strength, zero, same):
     import comfy.ops
+
     from mvdiffusion_pack.caa.blocks import CAA
     from mvdiffusion_pack.caa.fresh import fresh_weights
     from mvdiffusion_pack.caa.kinds import PANORAMA
@@ -139,7 +140,7 @@ def test_loaded_models_state_dict_is_the_plain_ones(demo):
     before = plain_keys(demo.model)
     demo.load()
     assert list(demo.model.model.diffusion_model.state_dict()) == before
-    assert list(demo.model.model_state_dict("diffusion_model."))[0] == "diffusion_model." + before[0]
+    assert next(iter(demo.model.model_state_dict("diffusion_model."))) == "diffusion_model." + before[0]
 
 
 def test_saved_checkpoint_is_the_plain_ones(demo, tmp_path):
@@ -173,6 +174,7 @@ def lora_of(model) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_lora_before_or_after_is_the_plain_models(demo, when, caplog):
     import comfy.sd
+
     from mvdiffusion_pack.host import run
 
     blocks = demo.model.get_additional_models_with_key(run.KEY)[0]
@@ -223,6 +225,7 @@ def hints(demo) -> torch.Tensor:
 
 def test_control_lora_is_the_plain_models(demo, hints):
     import comfy.controlnet
+
     from mvdiffusion_pack.host import run
 
     plain = comfy_nodes.plain(demo.model)
@@ -298,6 +301,7 @@ def test_clone_that_dies_does_not_take_the_blocks_of_another(demo):
 
 def test_unloading_leaves_nothing(demo):
     import comfy.model_management
+
     from mvdiffusion_pack.host.inject import Site
 
     unet = demo.model.model.diffusion_model
@@ -308,7 +312,6 @@ def test_unloading_leaves_nothing(demo):
 
 
 def test_original_model_is_untouched(demo):
-    import comfy.model_patcher
     from mvdiffusion_pack.host import run
 
     plain = comfy_nodes.plain(demo.model)

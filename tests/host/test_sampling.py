@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import comfy_nodes
 import pytest
 import torch
@@ -33,6 +35,7 @@ def demo(comfy):
 
 def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
     import comfy.samplers
+
     from mvdiffusion_pack.host import inject, run
     from mvdiffusion_pack.nodes.sampling import MultiViewKSampler
 
@@ -56,7 +59,7 @@ def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
     with torch.inference_mode():
         x = torch.randn((8, 4, 16, 16), generator=torch.manual_seed(SEED)) * sigmas[0]
         x = x * (1 + 1 / sigmas[0] ** 2) ** 0.5 if sigmas[0] >= sampling.sigma_max * 0.99999 else x
-        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, following in itertools.pairwise(sigmas):
             without, with_text = noise_of(x, sigma, uncond), noise_of(x, sigma, cond)
             x = x + (without + 9.0 * (with_text - without)) * (following - sigma)
     expected = model.model.process_latent_out(x)
@@ -87,6 +90,7 @@ def test_published_loop_is_the_recorded_one(golden):
 def test_the_hosts_own_samplers_give_the_identical_result(demo):
     import nodes
     from comfy_extras import nodes_custom_sampler as custom
+
     from mvdiffusion_pack.nodes.sampling import ApplyCameras
 
     expected = demo.sample()

@@ -71,7 +71,9 @@ def test_pooled_outputs_of_sdxl_are_stacked(comfy):
     """SDXL's text model is too large to build here: its conditioning format is what counts."""
     from mvdiffusion_pack.host.text import _stack
 
-    rows = [[torch.full((1, 77, 8), float(view)), {"pooled_output": torch.full((1, 6), float(view))}] for view in (1, 2)]
+    rows = [
+        [torch.full((1, 77, 8), float(view)), {"pooled_output": torch.full((1, 6), float(view))}] for view in (1, 2)
+    ]
     tensor, options = _stack(tuple(rows))
     assert tensor[:, 0, 0].tolist() == [1, 2]
     assert options["pooled_output"][:, 0].tolist() == [1, 2]

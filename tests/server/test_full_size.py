@@ -1,4 +1,4 @@
-"""Stable Diffusion 2 at its real size, with random weights, through the real server: the published layout end to end."""
+"""Stable Diffusion 2 at its real size, with random weights, through the real server."""
 
 from __future__ import annotations
 
