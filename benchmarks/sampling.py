@@ -160,13 +160,13 @@ def blocks_alone(arguments) -> None:
         size = arguments.latent // 2**level
         width = caa.widths.encoder[level]
         x = torch.randn((1, arguments.views, width, size, size), device=arguments.device, dtype=DTYPES[arguments.dtype])
-        corr, tables = panorama_correspondences(cameras, size, size), Tables()
+        tables = Tables(panorama_correspondences(cameras, size, size))
         layer, bands = block.transformer, caa.frequencies[f"encoder.{level}"]
         tokens = x[0].flatten(2).mT
         measure(
             f"block {width} wide, {size} x {size}, against its feed-forward",
             lambda layer=layer, tokens=tokens: layer.ff(layer.norm2(tokens)),
-            lambda block=block, x=x, corr=corr, bands=bands, tables=tables: block(x, corr, bands, tables),
+            lambda block=block, x=x, bands=bands, tables=tables: block(x, tables, bands),
             arguments,
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
-from ..geometry.correspondence import Correspondences
 from .attention import Attention
 from .condition import add_condition
 from .kinds import Kind, Widths
@@ -47,13 +47,11 @@ class Transformer(nn.Module):
         self.norm1 = operations.LayerNorm(width, dtype=dtype, device=device)
         self.norm2 = operations.LayerNorm(width, dtype=dtype, device=device)
 
-    def forward(
-        self, x: torch.Tensor, correspondences: Correspondences, bands: torch.Tensor, tables: Tables
-    ) -> torch.Tensor:
-        tokens = x.flatten(3).mT + self.attn1(x, self.norm1, correspondences, bands, tables)
+    def forward(self, x: torch.Tensor, tables: Tables, bands: torch.Tensor) -> torch.Tensor:
+        tokens = rearrange(x, "p v c h w -> p v (h w) c") + self.attn1(x, self.norm1, tables, bands)
         tokens = tokens + self.ff(self.norm2(tokens))
         # The strides of x, too: the rounding of the UNet's next convolution depends on them.
-        return torch.empty_like(x).copy_(tokens.mT.unflatten(-1, x.shape[-2:]))
+        return torch.empty_like(x).copy_(rearrange(tokens, "p v (h w) c -> p v c h w", h=x.shape[-2]))
 
 
 class PanoramaBlock(nn.Module):
@@ -63,11 +61,9 @@ class PanoramaBlock(nn.Module):
         super().__init__()
         self.transformer = Transformer(width, operations, dtype, device)
 
-    def forward(
-        self, x: torch.Tensor, correspondences: Correspondences, bands: torch.Tensor, tables: Tables
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, tables: Tables, bands: torch.Tensor) -> torch.Tensor:
         """(B, V, C, h, w) features of V views to the same, made consistent. `bands`: (N,) frequencies."""
-        return self.transformer(x, correspondences, bands, tables)
+        return self.transformer(x, tables, bands)
 
 
 class DepthBlock(nn.Module):
@@ -78,11 +74,9 @@ class DepthBlock(nn.Module):
         self.attn1 = PanoramaBlock(width, operations, dtype, device)
         self.resnet = ResidualBlock(width, operations, dtype, device)
 
-    def forward(
-        self, x: torch.Tensor, correspondences: Correspondences, bands: torch.Tensor, tables: Tables
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, tables: Tables, bands: torch.Tensor) -> torch.Tensor:
         """(B, V, C, h, w) features of V views to the same, made consistent. `bands`: (N,) frequencies."""
-        y = self.attn1(x, correspondences, bands, tables)
+        y = self.attn1(x, tables, bands)
         return self.resnet(y.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 

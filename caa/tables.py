@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..geometry.correspondence import Correspondences, SampleTable
+from ..geometry.correspondence import Correspondences, Pair, SampleTable
 from .codes import position_code
 
 RESIDENT_BYTES = 512 * 2**20
@@ -28,26 +28,41 @@ class DeviceTable:
 
 
 class Tables:
-    """The tables of one run, keyed by feature size, width and dtype. They follow from cameras and frequencies alone.
+    """The tables of one run at one feature size. They follow from cameras and frequencies alone.
 
-    Geometry and codes are computed in float64 on the CPU, then cast. Codes stay on the device up to RESIDENT_BYTES in
-    all; later ones wait in the CPU's memory and are brought at each use.
+    Geometry and codes are computed in float64 on the CPU, then cast. Codes stay on the device up to RESIDENT_BYTES;
+    later ones wait in the CPU's memory and are brought at each use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, correspondences: Correspondences) -> None:
+        self.correspondences = correspondences
         self._grids: dict[tuple, torch.Tensor] = {}
         self._codes: dict[tuple, torch.Tensor] = {}
         self._resident = 0
 
-    def get(self, corr: Correspondences, table: int, bands: torch.Tensor, like: torch.Tensor) -> DeviceTable:
-        """Table number `table` of `corr` for features like (..., C, h, w) `like`; `bands` are (N,) frequencies."""
-        key = (corr.height, corr.width, table, like.dtype, like.device)
+    def get(self, table: int, bands: torch.Tensor, like: torch.Tensor) -> DeviceTable:
+        """Table number `table` for features of the dtype and device of `like`; `bands` are (N,) frequencies."""
+        samples = self.correspondences.tables[table]
+        key = (table, like.dtype, like.device)
         if key not in self._grids:
-            self._grids[key] = _grid(corr.tables[table], corr, like.dtype).to(like.device)
+            self._grids[key] = self._grid(samples, like.dtype).to(like.device)
         code_key = (*key, tuple(bands.tolist()))
         if code_key not in self._codes:
-            self._codes[code_key] = self._place(_code(corr.tables[table], bands, like.dtype), like.device)
+            self._codes[code_key] = self._place(_code(samples, bands, like.dtype), like.device)
         return DeviceTable(self._grids[key], self._codes[code_key].to(like.device))
+
+    def rows(self, pair: Pair, queries: slice) -> tuple[slice, torch.Tensor | None]:
+        """Which rows of the pair's table belong to `queries`, and their place among them; None where they are all."""
+        query = self.correspondences.tables[pair.table].query
+        first, last = torch.searchsorted(query, torch.tensor([queries.start, queries.stop])).tolist()
+        if last - first == queries.stop - queries.start:
+            return slice(first, last), None
+        return slice(first, last), query[first:last] - queries.start
+
+    def _grid(self, table: SampleTable, dtype: torch.dtype) -> torch.Tensor:
+        size = torch.tensor([self.correspondences.width, self.correspondences.height], dtype=torch.float64)
+        normalised = torch.where(table.valid[..., None], (2 * table.coords + 1) / size - 1, OUTSIDE)
+        return normalised.to(torch.float64 if dtype == torch.float64 else torch.float32)
 
     def _place(self, code: torch.Tensor, device: torch.device) -> torch.Tensor:
         size = code.numel() * code.element_size()
@@ -55,12 +70,6 @@ class Tables:
             return code
         self._resident += size
         return code.to(device)
-
-
-def _grid(table: SampleTable, corr: Correspondences, dtype: torch.dtype) -> torch.Tensor:
-    size = torch.tensor([corr.width, corr.height], dtype=torch.float64)
-    normalised = torch.where(table.valid[..., None], (2 * table.coords + 1) / size - 1, OUTSIDE)
-    return normalised.to(torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 def _code(table: SampleTable, bands: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

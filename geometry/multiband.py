@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .cameras import Cameras
-from .equirect import equirect_angles
+from .equirect import equirect_angles, grid_from_world
 from .projection import Projection, edge_planes, runs
 
 SEAM = 6  # half width of a level's seam in pixels of that level, at least
@@ -28,8 +28,7 @@ def multiband(views: torch.Tensor, cameras: Cameras, width: int) -> tuple[torch.
     The lattice runs on past the wrap and over the poles before the pyramids are made: both are places like any other.
     A view is continued beyond its edges by its border pixels, so nothing dark comes in from where there is no view.
     """
-    pixel = 2 * math.pi / width
-    widest = (edge_planes(cameras) * cameras.rotation[:, None, :, 2]).sum(-1).min().item() / 2
+    pixel, widest = 2 * math.pi / width, _widest_seam(cameras)
     levels = max(0, math.floor(math.log2(widest / (SEAM * pixel))))
     lattices = _lattices(cameras, width, levels, views.device)
     regions = _regions(lattices[-1], pixel * 2**levels)
@@ -44,18 +43,26 @@ def multiband(views: torch.Tensor, cameras: Cameras, width: int) -> tuple[torch.
             totals[level][(slice(None), *part)] += torch.cat((detail * weight, weight[None]))
     margin = MARGIN * 2**levels
     rows, columns = slice(margin, margin + width // 2), slice(margin, margin + width)
-    return _collapse(totals)[:, rows, columns], largest[0][rows, columns] > 0
+    planes = _collapse(totals)[:, rows, columns].clamp_(*views.aminmax())  # details may overshoot
+    return planes, largest[0][rows, columns] > 0
+
+
+def _widest_seam(cameras: Cameras) -> float:
+    """Half the edge distance in the middle of the narrowest view: neighbours then give nothing to a view's middle."""
+    middle = F.normalize(torch.linalg.inv(grid_from_world(cameras))[:, None, :, 2], dim=-1)
+    return (edge_planes(cameras) * middle).sum(-1).min().item() / 2
 
 
 def _lattices(cameras: Cameras, width: int, levels: int, device) -> list[Projection]:
     """The cameras on the panorama's lattice with its margin, and on that of each coarser level, of half the size."""
     step = 2**levels
 
-    def extended(angles: torch.Tensor) -> torch.Tensor:
-        cells = math.ceil(len(angles) / step) + 2 * MARGIN
-        return angles[0] + (angles[1] - angles[0]) * torch.arange(-MARGIN * step, (cells - MARGIN) * step)
+    def extended(angles: torch.Tensor, pixel: float) -> torch.Tensor:
+        cells = math.ceil(len(angles) / step) + MARGIN
+        return angles[0] + pixel * torch.arange(-MARGIN * step, cells * step, dtype=torch.float64)
 
-    angles = [extended(angles) for angles in equirect_angles(width, width // 2)]
+    longitude, latitude = equirect_angles(width, width // 2)
+    angles = extended(longitude, 2 * math.pi / width), extended(latitude, -2 * math.pi / width)
     coarser = [[axis.unflatten(0, (-1, 2**level)).mean(1) for axis in angles] for level in range(levels + 1)]
     return [Projection.of(cameras, *angles, device) for angles in coarser]
 

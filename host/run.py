@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import comfy.model_management
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
+from einops import rearrange
 
 from ..caa.blocks import CAA
 from ..caa.tables import Tables
 from ..geometry.cameras import Cameras
-from ..geometry.correspondence import Correspondences, panorama_correspondences
+from ..geometry.correspondence import panorama_correspondences
 from .checks import check_cameras, check_run
 from .inject import RUN, Site, eject, inject, run_site
 
@@ -67,14 +68,13 @@ class Run:
 
     def __init__(self, cameras: Cameras, caa: CAA, strength: float) -> None:
         self.cameras, self.caa, self.strength = cameras, caa, strength
-        self.tables = Tables()
-        self._correspondences: dict[tuple[int, int], Correspondences] = {}
+        self._tables: dict[tuple[int, int], Tables] = {}
 
-    def correspondences(self, height: int, width: int) -> Correspondences:
-        """The correspondences at one feature size, made when first asked for."""
-        if (height, width) not in self._correspondences:
-            self._correspondences[height, width] = panorama_correspondences(self.cameras, height, width)
-        return self._correspondences[height, width]
+    def tables(self, height: int, width: int) -> Tables:
+        """The tables at one feature size, made when first asked for."""
+        if (height, width) not in self._tables:
+            self._tables[height, width] = Tables(panorama_correspondences(self.cameras, height, width))
+        return self._tables[height, width]
 
     def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """x + strength (block(x) - x) for the block of site `name`; (B V, C, h, w) features, views within panoramas.
@@ -90,11 +90,12 @@ class Run:
                 f"MVDiffusion's blocks got a batch of {x.shape[0]} for {views} cameras: it must be a multiple of the "
                 "views. A node between Apply Cameras and the sampler splits the batch; views are sampled together."
             )
-        correspondences = self.correspondences(*x.shape[-2:])
-        if not correspondences.pairs:
+        tables = self.tables(*x.shape[-2:])
+        if not tables.correspondences.pairs:
             return x
         block, bands = found
-        y = block(x.unflatten(0, (-1, views)), correspondences, bands, self.tables).flatten(0, 1)
+        panoramas = rearrange(x, "(p v) c h w -> p v c h w", v=views)
+        y = block(panoramas, tables, bands).flatten(0, 1)
         return y if self.strength == 1 else x + self.strength * (y - x)
 
 

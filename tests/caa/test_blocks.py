@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from mvdiffusion_pack.caa.fresh import fresh_weights
 from mvdiffusion_pack.caa.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths
 from mvdiffusion_pack.caa.tables import Tables
 from mvdiffusion_pack.geometry.cameras import Cameras
-from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
+from mvdiffusion_pack.geometry.correspondence import SampleTable, panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring
 
 HALF_PRECISION = {torch.float16: 2e-2, torch.bfloat16: 2e-2}
@@ -50,7 +51,7 @@ def test_recorded_single_blocks(width, dtype):
     corr = panorama_correspondences(cameras, feature, feature)
     with torch.inference_mode():
         result = block_of(width, width, dtype)(
-            data["input"].to(dtype)[None], corr, data["freq_bands"].flatten(), Tables()
+            data["input"].to(dtype)[None], Tables(corr), data["freq_bands"].flatten()
         )
     assert relative_error(result[0], data["output"]) < TOLERANCE[dtype]
 
@@ -115,7 +116,7 @@ def test_block_is_the_published_one(views, fov, pitch, size, stride, width, seed
     x = torch.randn(shape, generator=torch.manual_seed(seed), dtype=torch.float64)
     with torch.inference_mode():
         expected = published_block(block, x, cameras, bands)
-        result = block(x[None], panorama_correspondences(cameras, *shape[2:]), bands, Tables())[0]
+        result = block(x[None], Tables(panorama_correspondences(cameras, *shape[2:])), bands)[0]
     assert relative_error(result, expected) < 1e-10
 
 
@@ -124,9 +125,26 @@ def test_pieces_change_nothing(monkeypatch):
     block, corr = block_of(32, 1), panorama_correspondences(cameras, 8, 8)
     x = torch.randn((2, 4, 32, 8, 8), generator=torch.manual_seed(1), dtype=torch.float64)
     with torch.inference_mode():
-        whole = block(x, corr, bands, Tables())
+        whole = block(x, Tables(corr), bands)
         monkeypatch.setattr(attention, "PIECE_BYTES", 2 * 4 * 9 * 32 * 5)  # five queries at a time
-        torch.testing.assert_close(block(x, corr, bands, Tables()), whole)
+        torch.testing.assert_close(block(x, Tables(corr), bands), whole)
+
+
+def test_tables_that_hold_a_part_of_the_queries_each(monkeypatch):
+    """The same correspondences as twice as many pairs, of which each has every other query."""
+    cameras, bands = ring(4, 100, 64, 64), frequencies(32, 2)
+    block, corr = block_of(32, 1), panorama_correspondences(cameras, 8, 8)
+    halves = [
+        SampleTable(table.query[part::2].contiguous(), table.coords[part::2], table.valid[part::2], table.code[part::2])
+        for table in corr.tables
+        for part in (0, 1)
+    ]
+    pairs = [replace(pair, table=2 * pair.table + part) for pair in corr.pairs for part in (0, 1)]
+    split = replace(corr, pairs=tuple(pairs), tables=tuple(halves))
+    x = torch.randn((2, 4, 32, 8, 8), generator=torch.manual_seed(1), dtype=torch.float64)
+    monkeypatch.setattr(attention, "PIECE_BYTES", 2 * 4 * 9 * 32 * 5)
+    with torch.inference_mode():
+        torch.testing.assert_close(block(x, Tables(split), bands), block(x, Tables(corr), bands))
 
 
 def test_codes_beyond_the_resident_limit_change_nothing(monkeypatch):
@@ -136,9 +154,9 @@ def test_codes_beyond_the_resident_limit_change_nothing(monkeypatch):
     block, corr = block_of(32, 1), panorama_correspondences(cameras, 8, 8)
     x = torch.randn((1, 4, 32, 8, 8), generator=torch.manual_seed(1), dtype=torch.float64)
     with torch.inference_mode():
-        expected = block(x, corr, bands, Tables())
+        expected = block(x, Tables(corr), bands)
         monkeypatch.setattr(tables, "RESIDENT_BYTES", 0)
-        assert torch.equal(block(x, corr, bands, Tables()), expected)
+        assert torch.equal(block(x, Tables(corr), bands), expected)
 
 
 def test_codes_are_sines_then_cosines_of_x_then_y():
@@ -159,7 +177,7 @@ def test_blocks_take_gradients():
     cameras, bands = ring(3, 100, 64, 64), frequencies(32, 2)
     block = block_of(32, 1)
     x = torch.randn((1, 3, 32, 4, 4), generator=torch.manual_seed(1), dtype=torch.float64, requires_grad=True)
-    block(x, panorama_correspondences(cameras, 4, 4), bands, Tables()).square().sum().backward()
+    block(x, Tables(panorama_correspondences(cameras, 4, 4)), bands).square().sum().backward()
     gradients = {name: parameter.grad for name, parameter in block.named_parameters()}
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients.values()), gradients.keys()
     assert x.grad.abs().sum() > 0
