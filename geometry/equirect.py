@@ -98,9 +98,25 @@ def equirect_to_views(
     Returns views (P * V, h, w, 3) and masks (P * V, h, w), float32, panorama by panorama, on the panorama's device.
 
     Where a view is coarser than the panorama at its centre, the panorama is averaged over the view's pixel: halved
-    first, then read at two or more points per panorama pixel. Longitudes wrap, and a pole is read over.
+    first, then read at every panorama pixel left. Longitudes wrap, and beyond a pole lies the other side's meridian.
     Raises ValueError for a panorama that is not 2:1 or holds NaN, and for a mask of another size.
     """
+    panoramas, planes = equirect.shape[0], _checked(equirect, mask)
+    focal = cameras.intrinsics[:, 0, 0]
+    planes = halve(planes, planes.shape[-1] / (2 * math.pi * focal.max().item()))
+    source = _padded(planes.flatten(0, 1)[None])
+    views = planes.new_ones(panoramas, cameras.views, 4, cameras.height, cameras.width)
+    for view, world_from_grid in enumerate(torch.linalg.inv(grid_from_world(cameras))):
+        pixels_per_pixel = planes.shape[-1] / (2 * math.pi * focal[view].item())
+        samples = max(1, math.ceil(pixels_per_pixel - 1e-6))  # rounding must not turn one sample into four
+        for rows, picture in _cut(source, world_from_grid, cameras.width, cameras.height, samples):
+            views[:, view, : planes.shape[1], rows] = picture.unflatten(0, (panoramas, -1))
+    views = views.flatten(0, 1)
+    return views[:, :3].permute(0, 2, 3, 1).contiguous(), views[:, 3].contiguous()
+
+
+def _checked(equirect: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """(P, 3, H, W) float32 planes of panoramas, or (P, 4, H, W) with the mask as the last one."""
     planes = to_planes(equirect)
     panoramas, _, height, width = planes.shape
     if width != 2 * height:
@@ -113,17 +129,7 @@ def equirect_to_views(
         planes = torch.cat((planes, mask.to(planes).expand(panoramas, -1, -1)[:, None]), dim=1)
     if not torch.isfinite(planes.sum()):
         raise ValueError("The panorama or its mask holds NaN or infinite numbers.")
-    focal = cameras.intrinsics[:, 0, 0]
-    planes = halve(planes, width / (2 * math.pi * focal.max().item()))
-    source = _padded(planes.flatten(0, 1)[None])
-    views = planes.new_ones(panoramas, cameras.views, 4, cameras.height, cameras.width)
-    for view, world_from_grid in enumerate(torch.linalg.inv(grid_from_world(cameras))):
-        pixels_per_pixel = planes.shape[-1] / (2 * math.pi * focal[view].item())
-        samples = max(1, math.ceil(pixels_per_pixel - 1e-6))
-        for rows, picture in _cut(source, world_from_grid, cameras.width, cameras.height, samples):
-            views[:, view, : planes.shape[1], rows] = picture.unflatten(0, (panoramas, -1))
-    views = views.flatten(0, 1)
-    return views[:, :3].permute(0, 2, 3, 1).contiguous(), views[:, 3].contiguous()
+    return planes
 
 
 def _padded(planes: torch.Tensor) -> torch.Tensor:
@@ -139,18 +145,19 @@ def _cut(
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yields (rows, (C, rows, width)) of one view of padded panoramas, `samples` squared points per pixel averaged.
 
-    What is exact in the axes alone is computed in float64, their sums in float32: 1e-3 pixels of a 16384-wide panorama.
+    Rays are float64 along the view's axes and float32 in their sums: 1e-3 pixels in a panorama 16384 wide.
     """
     columns, rows = _pixel_centres(samples * width, samples * height)
-    along_row = (world_from_grid[:, 0, None, None] * columns).to(source)
-    along_column = (world_from_grid[:, 1, None] * rows + world_from_grid[:, 2, None])[..., None].to(source)
-    # The panorama's own edges lie at less than 1 in the padded one.
-    shrink = [(size - 2) / size for size in source.shape[:1:-1]]
+    along_row = (world_from_grid[:, 0, None, None] * columns).float().to(source.device)
+    along_column = world_from_grid[:, 1, None, None] * rows[:, None] + world_from_grid[:, 2, None, None]
+    along_column = along_column.float().to(source.device)
+    # Where the panorama's own edges lie in the padded one's grid.
+    inner_height, inner_width = ((size - 2) / size for size in source.shape[-2:])
     step = max(1, BLOCK // (samples * samples * width))
     for top in range(0, height, step):
         bottom = min(top + step, height)
         directions = along_row + along_column[:, samples * top : samples * bottom]
-        grid = [axis.mul_(factor) for axis, factor in zip(_grid_from_directions(directions.movedim(0, -1)), shrink)]
-        grid = torch.stack(grid, dim=-1)[None]
+        x, y = _grid_from_directions(directions.movedim(0, -1))
+        grid = torch.stack((x * inner_width, y * inner_height)).movedim(0, -1)[None]
         picture = F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         yield slice(top, bottom), F.avg_pool2d(picture, samples)[0]

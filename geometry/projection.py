@@ -47,7 +47,8 @@ class Projection:
     """V views on a lattice whose rows and columns may run on over the poles and past the wrap.
 
     The product of a vector with a direction is across * cos(latitude) + upright. The vectors are, per view, the three
-    rows of grid_from_world and the four edge planes.
+    rows of grid_from_world and the four edge planes. These tables are made in float64 on the CPU and kept as float32 on
+    the pictures' device; the products stay within 1e-3 pixels of a view 4096 wide.
     """
 
     across: torch.Tensor  # (V, 7, 1, columns)

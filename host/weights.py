@@ -51,7 +51,7 @@ def caa_patcher(
         patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", patcher_class)
     patcher = patcher_class(caa, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
     dynamic = hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
-    caa.load_state_dict(weights.tensors, strict=True, assign=dynamic)
+    caa.load_state_dict({key: tensor.to(dtype) for key, tensor in weights.tensors.items()}, assign=dynamic)
     patcher.cached_patcher_init = (caa_patcher, (read, dtype))
     return patcher
 
