@@ -1,69 +1,63 @@
 """Correspondence-aware attention, written plainly: the reference for every faster path.
 
-Each query pixel attends to the bilinear samples that `Correspondences` names in other views. Works view by view, pair
-by pair and in pieces of bounded size; softmax statistics are fp32.
+Each query pixel attends to the bilinear samples that `Correspondences` names in other views. All keys of a query are
+never held at once: pairs of views, or parts of one, are taken in piece by piece. Softmax statistics are fp32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from ..geometry.correspondence import Pair
 from .codes import code_of_zero
 from .tables import Tables
 
 HEAD = 32
-PIECE_BYTES = 64 * 2**20  # of one (batch, queries, samples, channels) tensor; about six of them live at once
+PIECE_BYTES = 64 * 2**20  # of one piece's samples in fp32; about six tensors of that size live at once
 
 
-@dataclass
 class Softmax:
-    """A softmax over keys that arrive bit by bit: highest logit, sum of weights, weighted sum of values so far.
+    """A softmax over keys that arrive piece by piece: highest logit, sum of weights, weighted sum of values so far.
 
-    highest, total: (B, n, heads). summed: (B, n, heads, 32).
+    highest, total: (B, V, n, heads). summed: (B, V, n, heads, 32). In fp32, or float64 where the queries are.
     """
 
-    highest: torch.Tensor
-    total: torch.Tensor
-    summed: torch.Tensor
-
-    @classmethod
-    def like(cls, query: torch.Tensor) -> Softmax:
-        """Nothing seen yet, for (B, n, heads, 32) queries; in fp32, or float64 where the queries are."""
+    def __init__(self, query: torch.Tensor) -> None:
+        """Nothing seen yet, for (B, V, n, heads, 32) queries."""
         dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
-        zeros = torch.zeros(query.shape, dtype=dtype, device=query.device)
-        return cls(torch.full_like(zeros[..., 0], -torch.inf), zeros[..., 0], zeros)
+        self.query = query
+        self.summed = torch.zeros(query.shape, dtype=dtype, device=query.device)
+        self.total = torch.zeros(query.shape[:-1], dtype=dtype, device=query.device)
+        self.highest = torch.full_like(self.total, -torch.inf)
 
-    def take_in(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Softmax:
-        """With S more keys and values, (B, n, S, heads, 32), of each query."""
-        logits = (query[:, :, None] * key).sum(-1, dtype=self.total.dtype) * HEAD**-0.5
-        highest = torch.maximum(self.highest, logits.amax(2))
-        fade = (self.highest - highest).exp()
-        weights = (logits - highest[:, :, None]).exp()
-        summed = self.summed * fade[..., None] + (weights[..., None] * value).sum(2)
-        return Softmax(highest, self.total * fade + weights.sum(2), summed)
+    def take_in(self, views: torch.Tensor, pixels: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        """S more keys and values, (B, P, m, S, heads, 32), of the queries `pixels` (m,) of P distinct `views`."""
+        here = slice(None), views[:, None], pixels
+        logits = (self.query[here][..., None, :, :] * key).sum(-1, dtype=self.total.dtype) * HEAD**-0.5
+        before = self.highest[here]
+        highest = torch.maximum(before, logits.amax(-2))
+        fade = (before - highest).exp()
+        weights = (logits - highest[..., None, :]).exp()
+        self.highest[here] = highest
+        self.total[here] = self.total[here] * fade + weights.sum(-2)
+        self.summed[here] = self.summed[here] * fade[..., None] + (weights[..., None] * value).sum(-3)
 
-    def of(self, index: torch.Tensor) -> Softmax:
-        """Of the queries `index` alone."""
-        return Softmax(*(state[:, index] for state in (self.highest, self.total, self.summed)))
-
-    def replaced(self, index: torch.Tensor, part: Softmax) -> Softmax:
-        """With the state of `part` for the queries `index`."""
-        states = zip((self.highest, self.total, self.summed), (part.highest, part.total, part.summed), strict=True)
-        return Softmax(*(state.index_copy(1, index, new) for state, new in states))
+    def result(self) -> torch.Tensor:
+        """(B, V, n, heads 32) attended values, in the queries' dtype."""
+        attended = self.summed / self.total[..., None]
+        return rearrange(attended.to(self.query.dtype), "b v n heads c -> b v n (heads c)")
 
 
 def read_features(features: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """(B, n, S, C) bilinear samples of (B, C, h, w) features at an (n, S, 2) normalised grid, in the grid's dtype."""
-    grid = grid.expand(len(features), *grid.shape)
-    samples = F.grid_sample(features.to(grid.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return rearrange(samples, "b c n s -> b n s c")
+    """(B, P, n, S, C) bilinear samples of (B, P, C, h, w) features at an (n, S, 2) normalised grid, in its dtype."""
+    maps = features.flatten(0, 1).to(grid.dtype)
+    grid = grid.expand(len(maps), *grid.shape)
+    samples = F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return rearrange(samples, "(b p) c n s -> b p n s c", b=len(features)).contiguous()
 
 
 class Attention(nn.Module):
@@ -81,49 +75,27 @@ class Attention(nn.Module):
 
         `norm` is the block's LayerNorm: queries and keys share it. `bands` are the block's frequencies (N,).
         """
-        views = []
-        for view in range(tables.correspondences.views):
-            tokens = rearrange(x[:, view], "b c h w -> b (h w) c") + code_of_zero(bands).to(x)
-            query = _split_heads(self.to_q(norm(tokens)))
-            attended = [self._attend(x, query, rows, view, norm, tables, bands) for rows in _pieces(x, tables)]
-            views.append(self.to_out(torch.cat(attended, dim=1)))
-        return torch.stack(views, dim=1)
-
-    def _attend(
-        self, x: torch.Tensor, query: torch.Tensor, rows: slice, view: int, norm: nn.Module, tables: Tables, bands
-    ) -> torch.Tensor:
-        """(B, rows, C): what the queries `rows` of one view read in all others."""
-        query = query[:, rows]
-        softmax = Softmax.like(query)
-        for pair in tables.correspondences.pairs_of(view):
-            here, index = tables.rows(pair, rows)
-            key, value = self._keys_and_values(x, here, pair, norm, tables, bands)
-            if index is None:
-                softmax = softmax.take_in(query, key, value)
-            else:
-                index = index.to(x.device)
-                softmax = softmax.replaced(index, softmax.of(index).take_in(query[:, index], key, value))
-        attended = softmax.summed / softmax.total[..., None]
-        return rearrange(attended.to(x.dtype), "b n heads c -> b n (heads c)")
-
-    def _keys_and_values(
-        self, x: torch.Tensor, here: slice, pair: Pair, norm: nn.Module, tables: Tables, bands: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values (B, n, S, heads, 32) of the pair's samples `here`."""
-        table = tables.get(pair.table, bands, x)
-        samples = read_features(x[:, pair.key_view], table.grid[here])
-        keys = norm((samples + table.code[here]).to(x.dtype))
-        return _split_heads(self.to_k(keys)), _split_heads(self.to_v(keys))
+        tokens = rearrange(x, "b v c h w -> b v (h w) c") + code_of_zero(bands).to(x)
+        softmax = Softmax(_split_heads(self.to_q(norm(tokens))))
+        budget = max(1, PIECE_BYTES // (4 * x.shape[0] * x.shape[2]))
+        for group in tables.groups:
+            table = tables.get(group.table, bands, x)
+            for pairs, rows in _pieces(len(group.query_views), *table.grid.shape[:2], budget):
+                samples = read_features(x[:, group.key_views[pairs]], table.grid[rows])
+                keys = norm((samples + table.code[rows]).to(x.dtype))
+                key, value = _split_heads(self.to_k(keys)), _split_heads(self.to_v(keys))
+                softmax.take_in(group.query_views[pairs], table.query[rows], key, value)
+        return self.to_out(softmax.result())
 
 
 def _split_heads(x: torch.Tensor) -> torch.Tensor:
     return rearrange(x, "... (heads c) -> ... heads c", c=HEAD)
 
 
-def _pieces(x: torch.Tensor, tables: Tables) -> Iterator[slice]:
-    """Runs of queries whose samples stay within PIECE_BYTES."""
-    batch, _, channels, height, width = x.shape
-    samples = max((table.coords.shape[1] for table in tables.correspondences.tables), default=1)
-    step = max(1, PIECE_BYTES // (4 * batch * samples * channels))
-    for start in range(0, height * width, step):
-        yield slice(start, min(start + step, height * width))
+def _pieces(pairs: int, queries: int, samples: int, budget: int) -> Iterator[tuple[slice, slice]]:
+    """(pairs, queries) to be worked at once, so that their samples number at most `budget`, or one query's."""
+    rows = min(queries, max(1, budget // samples))
+    together = max(1, budget // (samples * queries))
+    for first in range(0, pairs, together):
+        for start in range(0, queries, rows):
+            yield slice(first, first + together), slice(start, start + rows)

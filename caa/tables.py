@@ -18,13 +18,24 @@ PIECE = 2**16  # samples whose codes are held in float64 at once
 class DeviceTable:
     """One `SampleTable` ready for use.
 
+    query: (n,) which queries the rows belong to.
     grid: (n, S, 2) normalised sample positions for `grid_sample(align_corners=False)`; invalid ones lie outside, and so
         read zero. fp32 at least: fp16 could not name a pixel of a large map.
     code: (n, S, C) position codes in the features' dtype, zero where invalid.
     """
 
+    query: torch.Tensor
     grid: torch.Tensor
     code: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """P pairs that share a table and whose query views are distinct. query_views, key_views: (P,) int64."""
+
+    table: int
+    query_views: torch.Tensor
+    key_views: torch.Tensor
 
 
 class Tables:
@@ -36,7 +47,8 @@ class Tables:
 
     def __init__(self, correspondences: Correspondences) -> None:
         self.correspondences = correspondences
-        self._grids: dict[tuple, torch.Tensor] = {}
+        self.groups = _groups(correspondences.pairs)
+        self._grids: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
         self._codes: dict[tuple, torch.Tensor] = {}
         self._resident = 0
 
@@ -45,19 +57,12 @@ class Tables:
         samples = self.correspondences.tables[table]
         key = (table, like.dtype, like.device)
         if key not in self._grids:
-            self._grids[key] = self._grid(samples, like.dtype).to(like.device)
+            grid = self._grid(samples, like.dtype)
+            self._grids[key] = samples.query.to(like.device), grid.to(like.device)
         code_key = (*key, tuple(bands.tolist()))
         if code_key not in self._codes:
             self._codes[code_key] = self._place(_code(samples, bands, like.dtype), like.device)
-        return DeviceTable(self._grids[key], self._codes[code_key].to(like.device))
-
-    def rows(self, pair: Pair, queries: slice) -> tuple[slice, torch.Tensor | None]:
-        """Which rows of the pair's table belong to `queries`, and their place among them; None where they are all."""
-        query = self.correspondences.tables[pair.table].query
-        first, last = torch.searchsorted(query, torch.tensor([queries.start, queries.stop])).tolist()
-        if last - first == queries.stop - queries.start:
-            return slice(first, last), None
-        return slice(first, last), query[first:last] - queries.start
+        return DeviceTable(*self._grids[key], self._codes[code_key].to(like.device))
 
     def _grid(self, table: SampleTable, dtype: torch.dtype) -> torch.Tensor:
         size = torch.tensor([self.correspondences.width, self.correspondences.height], dtype=torch.float64)
@@ -70,6 +75,24 @@ class Tables:
             return code
         self._resident += size
         return code.to(device)
+
+
+def _groups(pairs: tuple[Pair, ...]) -> list[Group]:
+    """The pairs by table; a query view that uses one table twice (two views) has its second pair in another group."""
+    members: dict[tuple[int, int], list[Pair]] = {}
+    for pair in pairs:
+        turn = 0
+        while any(other.query_view == pair.query_view for other in members.get((pair.table, turn), ())):
+            turn += 1
+        members.setdefault((pair.table, turn), []).append(pair)
+    return [
+        Group(
+            table,
+            torch.tensor([pair.query_view for pair in group]),
+            torch.tensor([pair.key_view for pair in group]),
+        )
+        for (table, _), group in members.items()
+    ]
 
 
 def _code(table: SampleTable, bands: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -51,10 +51,6 @@ class Correspondences:
     pairs: tuple[Pair, ...]
     tables: tuple[SampleTable, ...]
 
-    def pairs_of(self, view: int) -> list[Pair]:
-        """The pairs whose queries stand in `view`."""
-        return [pair for pair in self.pairs if pair.query_view == view]
-
 
 def ring_neighbours(cameras: Cameras) -> list[list[int]]:
     """For each view the two beside it in its ring, cyclic. Of two views the other one counts twice, as published."""

@@ -72,7 +72,7 @@ def published_block(block: PanoramaBlock, x: torch.Tensor, cameras: Cameras, ban
     result = torch.empty_like(x)
     for view in range(views):
         keys = []
-        for pair in corr.pairs_of(view):
+        for pair in (pair for pair in corr.pairs if pair.query_view == view):
             table = corr.tables[pair.table]
             low = table.coords.floor()
             fraction = table.coords - low

@@ -68,7 +68,7 @@ def test_neighbourhood_is_unit_steps_and_its_code_leads_back(views, fov):
 
 def test_what_lies_to_the_right_is_found_at_the_left_of_the_next_view():
     corr = panorama_correspondences(ring(8, 90, 128, 128), 16, 16)
-    pair = next(pair for pair in corr.pairs_of(0) if pair.key_view == 1)
+    pair = next(pair for pair in corr.pairs if (pair.query_view, pair.key_view) == (0, 1))
     table = corr.tables[pair.table]
     row = 8 * 16
     right, left = table.valid[row + 12, CENTRE], table.valid[row + 2, CENTRE]

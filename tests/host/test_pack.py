@@ -61,6 +61,7 @@ def test_models_folder_lists_weights_only(loaded, tmp_path):
 
 def test_a_users_own_models_folder_stays(loaded, tmp_path):
     import folder_paths
+
     from mvdiffusion_pack.nodes.loaders import register_models_folder
 
     folder_paths.add_model_folder_path("mvdiffusion", str(tmp_path))
@@ -85,6 +86,7 @@ def test_save_writes_a_slim_file_that_loads_again(comfy, tmp_path, monkeypatch):
     import comfy_nodes
     import folder_paths
     import torch
+
     from mvdiffusion_pack.caa.checkpoint import read_caa
     from mvdiffusion_pack.host.weights import attach_weights
     from mvdiffusion_pack.nodes.loaders import SaveMVDiffusion
