@@ -2,8 +2,8 @@
 
     python benchmarks/stitching.py --width 4096
 
-The views are rendered exactly from a known sphere; dB is the panorama's PSNR inside |latitude| < 34 degrees against it.
-Needs no ComfyUI.
+The views are rendered exactly from a known sphere; dB is the PSNR against it, of the panorama inside |latitude| < 34
+degrees. Needs no ComfyUI.
 """
 
 from __future__ import annotations
@@ -14,33 +14,26 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import in_process
 
-in_process.load_pack()
 
-from sphere import detailed, psnr, view_directions
-
-from mvdiffusion_pack.geometry.equirect import equirect_angles, equirect_directions, equirect_to_views
-from mvdiffusion_pack.geometry.layouts import ring
-from mvdiffusion_pack.geometry.stitch import BLENDS, stitch
-
-
-def timed(call: Callable[[], tuple[torch.Tensor, torch.Tensor]], device: torch.device, repeats: int):
-    """The call's result, and the median and least of its seconds after one call to warm up."""
+def measure(call: Callable, device: torch.device, repeats: int) -> tuple[torch.Tensor, str]:
+    """The first result of the call, and its median and least time after one call to warm up."""
     seconds = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        result = call()
-        if device.type != "cpu":
-            torch.accelerator.synchronize()
+        picture, _ = call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
-    return result, statistics.median(seconds[1:]), min(seconds[1:])
+    return picture.cpu(), f"{statistics.median(seconds[1:]):.3f} s | {min(seconds[1:]):.3f} s"
 
 
 def main() -> None:
@@ -48,22 +41,28 @@ def main() -> None:
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--width", type=int, default=4096, help="of the panorama, in pixels")
     parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
-    height = args.width // 2
+    arguments = parser.parse_args()
+    in_process.load_pack()
+    from sphere import detailed, psnr, view_directions
 
+    from mvdiffusion_pack.geometry.equirect import equirect_angles, equirect_directions, equirect_to_views
+    from mvdiffusion_pack.geometry.layouts import ring
+    from mvdiffusion_pack.geometry.stitch import BLENDS, stitch
+
+    device, width, height = arguments.device, arguments.width, arguments.width // 2
     cameras = ring(8, 90, 512, 512)
-    views = detailed(view_directions(cameras)).float().to(args.device)
-    sphere = detailed(equirect_directions(args.width, height)).float()
-    inside = equirect_angles(args.width, height)[1].abs() < math.radians(34)
-    print(f"8 views of 512 x 512 and a panorama of {args.width} x {height} on {args.device}, medians of {args.repeats}")
+    views = detailed(view_directions(cameras)).float()
+    sphere = detailed(equirect_directions(width, height)).float()
+    inside = equirect_angles(width, height)[1].abs() < math.radians(34)
+    print(f"8 views of 512 x 512, a panorama of {width} x {height}, {device}, {torch.get_num_threads()} threads")
+    print("| | median | least | PSNR |\n|---|---|---|---|")
     for blend in BLENDS:
-        call = lambda blend=blend: stitch(views, cameras, args.width, blend)
-        (equirect, _), median, least = timed(call, args.device, args.repeats)
-        quality = psnr(equirect[0, inside].cpu(), sphere[inside])
-        print(f"stitch {blend:9}  {median:6.3f} s (least {least:.3f})  {quality:5.1f} dB")
-    panorama = sphere[None].to(args.device)
-    (cut, _), median, least = timed(lambda: equirect_to_views(panorama, cameras), args.device, args.repeats)
-    print(f"equirect to views {median:6.3f} s (least {least:.3f})  {psnr(cut, views):5.1f} dB")
+        call = partial(stitch, views.to(device), cameras, width, blend)
+        equirect, seconds = measure(call, device, arguments.repeats)
+        print(f"| {blend} | {seconds} | {psnr(equirect[0, inside], sphere[inside]):.1f} dB |")
+    call = partial(equirect_to_views, sphere[None].to(device), cameras)
+    cut, seconds = measure(call, device, arguments.repeats)
+    print(f"| equirect to views | {seconds} | {psnr(cut, views):.1f} dB |")
 
 
 if __name__ == "__main__":

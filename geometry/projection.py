@@ -9,7 +9,6 @@ panorama's wrap nor of its poles.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +16,6 @@ import torch.nn.functional as F
 
 from .cameras import Cameras
 from .equirect import grid_from_world
-
-BAND = 64  # rows computed at once: bounds memory, and blocks of this height stay in the processor's cache
 
 
 def edge_planes(cameras: Cameras) -> torch.Tensor:
@@ -28,12 +25,6 @@ def edge_planes(cameras: Cameras) -> torch.Tensor:
     """
     u, v, z = grid_from_world(cameras).unbind(1)
     return F.normalize(torch.stack((z + u, z - u, z + v, z - v), dim=1), dim=-1)
-
-
-def bands(rows: slice, height: int = BAND) -> Iterator[slice]:
-    """Cuts rows into bands of `height`; the last may be lower."""
-    for top in range(rows.start, rows.stop, height):
-        yield slice(top, min(top + height, rows.stop))
 
 
 def runs(marks: torch.Tensor) -> list[slice]:
@@ -65,12 +56,20 @@ class Projection:
         return Projection(*(table.float().to(device) for table in (across, upright, level)))
 
     def distance(self, view: int, rows: slice, columns: slice) -> torch.Tensor:
-        """(rows, columns) float32 edge distances of a view, on the CPU."""
-        return torch.cat([self._products(view, slice(3, 7), band, columns).amin(0) for band in bands(rows)])
+        """(rows, columns) float32 edge distances of a view."""
+        return self._products(view, slice(3, 7), rows, columns).amin(0)
 
     def sample(self, picture: torch.Tensor, view: int, rows: slice, columns: slice) -> torch.Tensor:
         """(C, rows, columns) colours of a view's (C, h, w) picture, bilinear, continued by its border pixels."""
-        return torch.cat([self._read(picture, view, band, columns) for band in bands(rows)], dim=1)
+        products = self._products(view, slice(0, 3), rows, columns)
+        # What lies behind the view comes to lie far outside, and outside the nearest border pixel's centre is read: in
+        # place of padding_mode="border", which Apple's MPS lacks.
+        grid = products[:2].div_(products[2].clamp_(min=1e-9))
+        height, width = picture.shape[-2:]
+        grid[0].clamp_(1 / width - 1, 1 - 1 / width)
+        grid[1].clamp_(1 / height - 1, 1 - 1 / height)
+        grid = grid.permute(1, 2, 0)[None]
+        return F.grid_sample(picture[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
 
     def reached(self, radius: float) -> torch.Tensor:
         """(V, rows, columns) bool: whether a view holds any direction within `radius` radians of the lattice's."""
@@ -81,14 +80,3 @@ class Projection:
     def _products(self, view: int, vectors: slice, rows: slice, columns: slice) -> torch.Tensor:
         across = self.across[view, vectors, :, columns]
         return (across * self.level[rows]).add_(self.upright[view, vectors, rows])
-
-    def _read(self, picture: torch.Tensor, view: int, rows: slice, columns: slice) -> torch.Tensor:
-        products = self._products(view, slice(0, 3), rows, columns)
-        # What lies behind the view comes to lie far outside, and outside the nearest border pixel's centre is read: in
-        # place of padding_mode="border", which Apple's MPS lacks.
-        grid = products[:2].div_(products[2].clamp_(min=1e-9))
-        height, width = picture.shape[-2:]
-        grid[0].clamp_(1 / width - 1, 1 - 1 / width)
-        grid[1].clamp_(1 / height - 1, 1 - 1 / height)
-        grid = grid.permute(1, 2, 0)[None]
-        return F.grid_sample(picture[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]

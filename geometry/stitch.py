@@ -11,7 +11,9 @@ import torch
 from .cameras import Cameras
 from .equirect import equirect_angles, halve, to_planes
 from .multiband import multiband
-from .projection import BAND, Projection, bands, runs
+from .projection import Projection, runs
+
+BAND = 96  # rows joined at once: bounds memory, and blocks of this height stay in the processor's cache
 
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # Bands of rows with their colours (P * 3, rows, width) and coverage (rows, width); bands without a view are left out.
@@ -86,7 +88,8 @@ def _single_band(weigh: Weigh, views: torch.Tensor, cameras: Cameras, width: int
     projection = Projection.of(cameras, longitude, latitude, views.device)
     cells = Projection.of(cameras, _cell_middles(longitude), _cell_middles(latitude), "cpu")
     reached = cells.reached(BAND * math.sqrt(0.5) * 2 * math.pi / width)
-    for band, rows in enumerate(bands(slice(0, width // 2))):
+    for band, top in enumerate(range(0, width // 2, BAND)):
+        rows = slice(top, min(top + BAND, width // 2))
         patches = [
             (view, columns, projection.distance(view, rows, columns))
             for view in range(cameras.views)

@@ -9,14 +9,15 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.model_sampling
 import comfy.ops
+import comfy.supported_models
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..caa.blocks import CAA
-from ..caa.checkpoint import CAAWeights, write_slim
+from ..caa.checkpoint import BASE, CAAWeights, write_slim
 from ..caa.kinds import Kind, Widths
 from .inject import unet_widths
-from .run import KEY, with_blocks
+from .run import KEY, logger, with_blocks
 
 STORED = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -34,6 +35,8 @@ def attach_weights(model, read: Callable[[], CAAWeights], strength: float):
         )
     weights = read()
     _check_fit(weights.kind, weights.widths, model, unet)
+    if weights.base == BASE and not isinstance(model.model.model_config, comfy.supported_models.SD20):
+        logger.warning("These MVDiffusion weights were trained with %s: with another base, views may not agree.", BASE)
     dtype = model.model_dtype() if model.model_dtype() in STORED else torch.float16
     return with_blocks(model, caa_patcher(read, dtype, weights=weights), strength)
 
