@@ -93,7 +93,8 @@ def _single_band(weigh: Weigh, views: torch.Tensor, cameras: Cameras, width: int
         patches = [
             (view, columns, projection.distance(view, rows, columns))
             for view in range(cameras.views)
-            for columns in _columns(reached[view, band], width)
+            for run in runs(reached[view, band])
+            for columns in [slice(run.start * BAND, run.stop * BAND)]  # may end beyond the width, as slices can
         ]
         if not patches:
             continue
@@ -111,11 +112,6 @@ def _single_band(weigh: Weigh, views: torch.Tensor, cameras: Cameras, width: int
 def _cell_middles(angles: torch.Tensor) -> torch.Tensor:
     """The angle in the middle of every BAND pixels; the last cell may be cut off."""
     return angles[torch.arange(0, len(angles), BAND).add(BAND // 2).clamp_max(len(angles) - 1)]
-
-
-def _columns(cells: torch.Tensor, width: int) -> list[slice]:
-    """The runs of true in a row of cells, as columns of the panorama."""
-    return [slice(run.start * BAND, min(run.stop * BAND, width)) for run in runs(cells)]
 
 
 def _all_bands(views: torch.Tensor, cameras: Cameras, width: int) -> Joined:

@@ -88,6 +88,15 @@ def test_nothing_dark_comes_in_at_the_wrap_and_the_poles(angles):
     torch.testing.assert_close(masks, torch.ones_like(masks))
 
 
+@pytest.mark.parametrize(("pitch", "row"), [(89.99, 0), (-89.99, -1)])
+def test_beyond_a_pole_lies_the_other_side(pitch, row):
+    picture = torch.rand(1, 8, 16, 3, generator=torch.Generator().manual_seed(3))
+    camera = cameras_at([(360 * (11 + 0.5) / 16 - 180, pitch)], 0.001, 3, 3)
+    views, _ = equirect_to_views(picture, camera)
+    between = (picture[0, row, 11] + picture[0, row, 11 - 8]) / 2
+    torch.testing.assert_close(views[0, 1, 1], between, rtol=0, atol=2e-3)
+
+
 def test_rolling_the_panorama_turns_the_cameras():
     picture = torch.rand(1, 32, 64, 3, generator=torch.Generator().manual_seed(0))
     rolled, _ = equirect_to_views(picture.roll(5, 2), cameras_at([(170, 20)], 90, 64, 64))
