@@ -29,7 +29,8 @@ class Softmax:
     def __init__(self, query: torch.Tensor) -> None:
         """Nothing seen yet, for (B, V, n, heads, 32) queries."""
         dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
-        self.query = query
+        self.query = query.to(dtype)  # products with half-precision keys are then exact
+        self.dtype = query.dtype
         self.summed = torch.zeros(query.shape, dtype=dtype, device=query.device)
         self.total = torch.zeros(query.shape[:-1], dtype=dtype, device=query.device)
         self.highest = torch.full_like(self.total, -torch.inf)
@@ -37,7 +38,7 @@ class Softmax:
     def take_in(self, views: torch.Tensor, pixels: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
         """S more keys and values, (B, P, m, S, heads, 32), of the queries `pixels` (m,) of P distinct `views`."""
         here = slice(None), views[:, None], pixels
-        logits = (self.query[here][..., None, :, :] * key).sum(-1, dtype=self.total.dtype) * HEAD**-0.5
+        logits = (self.query[here][..., None, :, :] * key).sum(-1) * HEAD**-0.5
         before = self.highest[here]
         highest = torch.maximum(before, logits.amax(-2))
         fade = (before - highest).exp()
@@ -49,7 +50,7 @@ class Softmax:
     def result(self) -> torch.Tensor:
         """(B, V, n, heads 32) attended values, in the queries' dtype."""
         attended = self.summed / self.total[..., None]
-        return rearrange(attended.to(self.query.dtype), "b v n heads c -> b v n (heads c)")
+        return rearrange(attended.to(self.dtype), "b v n heads c -> b v n (heads c)")
 
 
 def read_features(features: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
@@ -78,7 +79,7 @@ class Attention(nn.Module):
         tokens = rearrange(x, "b v c h w -> b v (h w) c") + code_of_zero(bands).to(x)
         softmax = Softmax(_split_heads(self.to_q(norm(tokens))))
         budget = max(1, PIECE_BYTES // (4 * x.shape[0] * x.shape[2]))
-        for group in tables.groups:
+        for group in tables.groups(x.device):
             table = tables.get(group.table, bands, x)
             for pairs, rows in _pieces(len(group.query_views), *table.grid.shape[:2], budget):
                 samples = read_features(x[:, group.key_views[pairs]], table.grid[rows])

@@ -47,7 +47,7 @@ class Tables:
 
     def __init__(self, correspondences: Correspondences) -> None:
         self.correspondences = correspondences
-        self.groups = _groups(correspondences.pairs)
+        self._groups: dict[torch.device, list[Group]] = {}
         self._grids: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
         self._codes: dict[tuple, torch.Tensor] = {}
         self._resident = 0
@@ -64,6 +64,12 @@ class Tables:
             self._codes[code_key] = self._place(_code(samples, bands, like.dtype), like.device)
         return DeviceTable(*self._grids[key], self._codes[code_key].to(like.device))
 
+    def groups(self, device: torch.device) -> list[Group]:
+        """All pairs, grouped, with their views as indices on the device."""
+        if device not in self._groups:
+            self._groups[device] = _groups(self.correspondences.pairs, device)
+        return self._groups[device]
+
     def _grid(self, table: SampleTable, dtype: torch.dtype) -> torch.Tensor:
         size = torch.tensor([self.correspondences.width, self.correspondences.height], dtype=torch.float64)
         normalised = torch.where(table.valid[..., None], (2 * table.coords + 1) / size - 1, OUTSIDE)
@@ -77,7 +83,7 @@ class Tables:
         return code.to(device)
 
 
-def _groups(pairs: tuple[Pair, ...]) -> list[Group]:
+def _groups(pairs: tuple[Pair, ...], device: torch.device) -> list[Group]:
     """The pairs by table; a query view that uses one table twice (two views) has its second pair in another group."""
     members: dict[tuple[int, int], list[Pair]] = {}
     for pair in pairs:
@@ -88,8 +94,8 @@ def _groups(pairs: tuple[Pair, ...]) -> list[Group]:
     return [
         Group(
             table,
-            torch.tensor([pair.query_view for pair in group]),
-            torch.tensor([pair.key_view for pair in group]),
+            torch.tensor([pair.query_view for pair in group], device=device),
+            torch.tensor([pair.key_view for pair in group], device=device),
         )
         for (table, _), group in members.items()
     ]

@@ -12,7 +12,7 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,10 +72,11 @@ def _is_safetensors(path: str | Path) -> bool:
     """True: safetensors, False: torch's; by content, since names lie. ValueError: neither, and what it is instead."""
     with open(path, "rb") as file:
         head = file.read(512)
+    # Safetensors first: the length that it begins with may look like the start of a pickle. A header has up to 100 MB.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**27:
+        return True
     if head.startswith((b"PK", b"\x80")):
         return False
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**27:  # safetensors limits its header to 100 MB
-        return True
     if not head:
         looks = "is empty (0 bytes): the download failed"
     elif head.startswith(b"version https://git-lfs"):
@@ -138,11 +139,26 @@ class _Placeholder:
     extend = add = append
 
 
+class _Call:
+    """A function that nothing can be attached to."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable) -> None:
+        object.__setattr__(self, "_function", function)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(name)
+
+    def __call__(self, *args):
+        return self._function(*args)
+
+
 class _Unpickler(pickle.Unpickler):
     """Reads a pickle of torch's into records; what it names beyond tensors becomes placeholders.
 
-    What `find_class` gives out is all that a pickle can call. The tensor functions are bound methods, because a pickle
-    can set attributes of classes and of plain functions, which would outlast the reading.
+    What `find_class` gives out is all that a pickle can call. The tensor functions are wrapped in `_Call`, because a
+    pickle can set attributes of classes, functions and methods, which would outlast the reading.
     """
 
     def __init__(self, file) -> None:
@@ -161,13 +177,13 @@ class _Unpickler(pickle.Unpickler):
             return _STORAGE_DTYPES[name]
         known = {
             ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor"): self._rebuild_tensor,
-            ("torch._utils", "_rebuild_tensor_v2"): self._rebuild_tensor,
-            ("torch._utils", "_rebuild_parameter"): self._rebuild_parameter,
-            ("torch._utils", "_rebuild_parameter_with_state"): self._rebuild_parameter,
+            ("torch._utils", "_rebuild_tensor"): _Call(_record),
+            ("torch._utils", "_rebuild_tensor_v2"): _Call(_record),
+            ("torch._utils", "_rebuild_parameter"): _Call(_first),
+            ("torch._utils", "_rebuild_parameter_with_state"): _Call(_first),
             # Nested classes are written as getattr(Outer, "Inner") and then instantiated, which demands a class.
-            ("builtins", "getattr"): self._placeholder_class,
-            ("__builtin__", "getattr"): self._placeholder_class,  # what protocol 2 calls it
+            ("builtins", "getattr"): _Call(_placeholder_class),
+            ("__builtin__", "getattr"): _Call(_placeholder_class),  # what protocol 2 calls it
         }
         return known.get((module, name), _Placeholder)
 
@@ -178,16 +194,19 @@ class _Unpickler(pickle.Unpickler):
         self.storages[key] = _Storage(str(key), dtype, int(count))
         return self.storages[key]
 
-    def _rebuild_tensor(self, storage, offset, size, stride, *_):
-        if not isinstance(storage, _Storage):
-            return _Placeholder()
-        return _Record(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
 
-    def _rebuild_parameter(self, data, *_):
-        return data
+def _record(storage, offset, size, stride, *_):
+    if not isinstance(storage, _Storage):
+        return _Placeholder()
+    return _Record(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
 
-    def _placeholder_class(self, *_):
-        return _Placeholder
+
+def _first(data, *_):
+    return data
+
+
+def _placeholder_class(*_):
+    return _Placeholder
 
 
 def _read_index(path: str | Path) -> tuple[dict[str, _Record], dict[str, int]]:

@@ -11,5 +11,6 @@ Conventions of the whole package, stated once:
   in the middle and grows to the right, latitude +90 degrees is above the top row; column width - 1 and column 0 are
   neighbours.
 - A matrix named `a_from_b` takes b's coordinates to a's, so that products read as chains.
-- Geometry is float64 on the CPU. Pictures are (batch, height, width, channels) in 0..1, computed in float32.
+- Geometry is float64 on the CPU; between pictures, its last products over pixels are float32 on the pictures' device.
+- Pictures are (batch, height, width, channels) in 0..1, computed in float32.
 """

@@ -32,8 +32,14 @@ class Cameras:
                 f"Cameras need intrinsics (V, 3, 3) and poses (V, 4, 4), not {tuple(self.intrinsics.shape)} and "
                 f"{tuple(self.cam_to_world.shape)}."
             )
+        if {self.intrinsics.dtype, self.cam_to_world.dtype} != {torch.float64}:
+            raise ValueError(f"Cameras are float64, not {self.intrinsics.dtype} and {self.cam_to_world.dtype}.")
         if not (torch.isfinite(self.intrinsics).all() and torch.isfinite(self.cam_to_world).all()):
             raise ValueError("The cameras hold NaN or infinite numbers: check their intrinsics and poses.")
+        if (self.intrinsics[:, [0, 1], [0, 1]] <= 0).any():
+            raise ValueError("The cameras have focal lengths that are not positive: check their intrinsics.")
+        if not torch.allclose(self.rotation @ self.rotation.mT, torch.eye(3, dtype=torch.float64), atol=1e-4):
+            raise ValueError("The cameras' poses are not rigid: their 3 x 3 part must be a rotation.")
         if self.rings and sum(self.rings) != views:
             raise ValueError(f"The rings {self.rings} hold {sum(self.rings)} views, but there are {views} cameras.")
 

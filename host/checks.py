@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import comfy.model_sampling
 import torch
 
 from ..caa.kinds import DEPTH, Kind
 from ..geometry.cameras import Cameras
 
 
-def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_image: torch.Tensor) -> None:
+def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_image: torch.Tensor, mask) -> None:
     """Raises ValueError for the first thing that would make the run fail or lie, before any model is loaded.
 
     `kind` is that of the MODEL's CAA weights, None without any.
@@ -19,7 +20,7 @@ def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_imag
             "sampler, or sample it with Multi-View KSampler."
         )
     check_cameras(setup.cameras)
-    if kind is DEPTH:
+    if kind == DEPTH:
         raise ValueError(
             "This MODEL holds depth weights, which need a depth map per view, and Panorama Cameras have none: load "
             "panorama or outpainting weights."
@@ -27,7 +28,14 @@ def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_imag
     ratio = getattr(guider.model_patcher.get_model_object("latent_format"), "spacial_downscale_ratio", 8)
     _check_latents(setup.cameras, noise, ratio)
     if not torch.isfinite(latent_image).all():
-        raise ValueError("Apply Cameras: the LATENT to be sampled holds NaN or infinite numbers.")
+        raise ValueError("The LATENT to be sampled holds NaN or infinite numbers: mend the node that it comes from.")
+    if mask is not None and not torch.isfinite(mask).all():
+        raise ValueError(
+            "The noise mask of the LATENT holds NaN or infinite numbers: mend the node that it comes from."
+        )
+    if kind is not None:
+        check_prediction(guider.model_patcher)
+        _check_one_gpu(guider.model_patcher)
     if guider.model_options.get("context_handler") is not None:
         raise ValueError(
             "Context Windows cannot be combined with Apply Cameras: they would tear the views of one scene apart. "
@@ -35,7 +43,8 @@ def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_imag
         )
     for name, conditionings in guider.conds.items():
         for conditioning in conditionings or ():
-            _check_conditioning(name, conditioning, setup.cameras.views, noise.shape[0])
+            _check_area(name, conditioning)
+            _check_text(name, conditioning, setup.cameras.views, noise.shape[0], _context_width(guider.model_patcher))
 
 
 def check_cameras(cameras: Cameras) -> None:
@@ -53,26 +62,61 @@ def _check_latents(cameras: Cameras, noise: torch.Tensor, ratio: int) -> None:
     height, width = cameras.height // ratio, cameras.width // ratio
     if noise.ndim != 4 or noise.shape[2:] != (height, width):
         raise ValueError(
-            f"Apply Cameras: the LATENT is {tuple(noise.shape)}, but cameras of {cameras.width} x {cameras.height} "
+            f"The LATENT is {tuple(noise.shape)}, but cameras of {cameras.width} x {cameras.height} "
             f"pixels need (views, channels, {height}, {width}): use the LATENT of Apply Cameras, or encode images "
             "of the cameras' size."
         )
     if noise.shape[0] % cameras.views:
         raise ValueError(
-            f"Apply Cameras: the LATENT holds {noise.shape[0]} views, which is no multiple of the {cameras.views} "
+            f"The LATENT holds {noise.shape[0]} views, which is no multiple of the {cameras.views} "
             "cameras: it needs one latent per view, panorama by panorama."
         )
 
 
-def _check_conditioning(name: str, conditioning: dict, views: int, batch: int) -> None:
-    if conditioning.get("area") is not None:
+def _check_area(name: str, conditioning: dict) -> None:
+    bounds = conditioning.get("set_area_to_bounds") and conditioning.get("mask") is not None
+    if conditioning.get("area") is not None or bounds:
+        node = "Conditioning Set Mask with 'mask bounds'" if bounds else "Conditioning Set Area"
         raise ValueError(
-            f"The {name} conditioning has an area (Conditioning Set Area): it would crop the views, and cropped views "
-            "do not correspond. Use a mask (Conditioning Set Mask) or a prompt per view."
+            f"The {name} conditioning has an area ({node}): it would crop the views, and cropped views do not "
+            "correspond. Use Conditioning Set Mask with set_cond_area 'default', or a prompt per view."
         )
+
+
+def _check_text(name: str, conditioning: dict, views: int, batch: int, context_width: int | None) -> None:
     text = conditioning.get("cross_attn")
-    if text is not None and text.shape[0] not in (1, views, batch):
+    if text is None:
+        return
+    if text.shape[0] not in (1, views, batch):
         raise ValueError(
             f"The {name} conditioning holds {text.shape[0]} prompts: {views} cameras and a batch of {batch} need 1, "
             f"{views} or {batch}. Write that many lines into Multi-View Text Encode."
+        )
+    if context_width is not None and text.shape[2] != context_width:
+        raise ValueError(
+            f"The {name} conditioning is {text.shape[2]} wide and this MODEL takes {context_width}: it comes from the "
+            "CLIP of another model. Connect the CLIP that was loaded with this MODEL."
+        )
+    if not torch.isfinite(text).all():
+        raise ValueError(f"The {name} conditioning holds NaN or infinite numbers: mend the node that it comes from.")
+
+
+def _context_width(model) -> int | None:
+    """How wide the UNet takes text; None where the MODEL's configuration does not say."""
+    return model.model.model_config.unet_config.get("context_dim")
+
+
+def _check_one_gpu(model) -> None:
+    if model.get_additional_models_with_key("multigpu"):
+        raise ValueError(
+            "MVDiffusion's blocks run on one GPU, and this MODEL is split over several: remove the multi-GPU node."
+        )
+
+
+def check_prediction(model) -> None:
+    """Raises ValueError for a MODEL that predicts v: the published weights predict the noise."""
+    if isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION):
+        raise ValueError(
+            "MVDiffusion's weights predict the noise (epsilon), and this MODEL predicts v (SD 2 768-v is such a "
+            "model): load SD 2 512-base instead, or set ModelSamplingDiscrete to eps if ComfyUI guessed wrong."
         )

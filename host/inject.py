@@ -28,6 +28,8 @@ class Site(nn.Module):
         return x
 
 
+# Compiled, the run would become constants of the graph: the host drops all guards on transformer options.
+@torch.compiler.disable
 def run_site(site: Site, x: torch.Tensor, emb, context, transformer_options: dict, *args) -> torch.Tensor:
     """The host's handler for layers of class `Site`: (batch, C, h, w) features in and out."""
     run = transformer_options.get(RUN)

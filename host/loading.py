@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import comfy.diffusers_convert
 import comfy.model_base
 import comfy.sd
 import comfy.utils
@@ -47,7 +48,7 @@ def load_base_patcher(path: str | Path, part: str, disable_dynamic: bool = False
 def _load(path: str | Path, parts: tuple[str, ...], disable_dynamic: bool = False):
     """(MODEL, CLIP, VAE), None for those not in `parts`."""
     state = _host_state_dict(path)
-    given = {key.removeprefix(_UNET) for key in state if key.startswith(_UNET)}
+    given = set(state)
     loaded = comfy.sd.load_state_dict_guess_config(
         state,
         output_model="model" in parts,
@@ -60,8 +61,13 @@ def _load(path: str | Path, parts: tuple[str, ...], disable_dynamic: bool = Fals
         raise ValueError(f"{path}: ComfyUI knows no UNet of these widths; the authors' files hold SD 2's")
     model, clip, vae, _ = loaded
     if model is not None:
-        _check_complete(path, model, given)
+        _check_complete(path, "UNet", model.model.diffusion_model, {key.removeprefix(_UNET) for key in given})
         _predict_noise(model)
+    if vae is not None and "vae" in parts:
+        _check_complete(path, "VAE", vae.first_stage_model, _converted_vae_keys(given))
+    if clip is not None:
+        encoder = clip.cond_stage_model.clip_h.transformer.text_model
+        _check_complete(path, "text encoder", encoder, {key.removeprefix(_CLIP + "text_model.") for key in given})
     return model, clip, vae
 
 
@@ -113,11 +119,21 @@ def _with_last_layer(encoder: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     return {_CLIP + key: tensor for key, tensor in {**last, **encoder}.items()}
 
 
-def _check_complete(path: str | Path, model, given: set[str]) -> None:
-    """Raise ValueError if the file lacks weights of the UNet: the host only logs it, and samples with random memory."""
-    missing = [key for key in model.model.diffusion_model.state_dict() if key not in given]
+def _check_complete(path: str | Path, part: str, module: torch.nn.Module | None, given: set[str]) -> None:
+    """Raise ValueError if the file lacks weights of a part: the host only logs it, and goes on with random memory."""
+    if module is None:
+        raise ValueError(f"{path}: the {part} lacks weights by which ComfyUI would know it: get the file again")
+    missing = [key for key in module.state_dict() if key not in given]
     if missing:
-        raise ValueError(f"{path}: {len(missing)} weights of the UNet are missing, such as {missing[0]}: get it again")
+        raise ValueError(
+            f"{path}: {len(missing)} weights of the {part} are missing, such as {missing[0]}: get it again"
+        )
+
+
+def _converted_vae_keys(given: set[str]) -> set[str]:
+    """The file's VAE keys as the host renames them."""
+    keys = {key.removeprefix(_VAE): torch.empty(0) for key in given if key.startswith(_VAE)}
+    return set(comfy.diffusers_convert.convert_vae_state_dict(keys))
 
 
 def _predict_noise(model) -> None:

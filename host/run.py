@@ -99,20 +99,20 @@ class Run:
         return y if self.strength == 1 else x + self.strength * (y - x)
 
 
-def begin_run(executor, noise: torch.Tensor, latent_image: torch.Tensor, *args, **kwargs):
+def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
     """The host's OUTER_SAMPLE wrapper: checks the run before any model is loaded, then makes it and drops it."""
     guider = executor.class_obj
     setup = setup_of(guider)
     patchers = guider.model_patcher.get_additional_models_with_key(KEY)
     caa = patchers[0].model if patchers else None
-    check_run(setup, caa and caa.kind, guider, noise, latent_image)
+    check_run(setup, None if caa is None else caa.kind, guider, noise, latent_image, denoise_mask)
     options = guider.model_options["transformer_options"]
-    if caa:
+    if caa is not None:
         options[RUN] = Run(setup.cameras, caa, setup.strength)
     else:
         logger.warning("This MODEL has no MVDiffusion blocks: its views are sampled together but will not agree.")
     try:
-        return executor(noise, latent_image, *args, **kwargs)
+        return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     finally:
         options.pop(RUN, None)
 

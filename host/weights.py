@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import comfy.model_management
 import comfy.model_patcher
-import comfy.model_sampling
 import comfy.ops
 import comfy.supported_models
 import torch
@@ -16,6 +15,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from ..caa.blocks import CAA
 from ..caa.checkpoint import BASE, CAAWeights, write_slim
 from ..caa.kinds import Kind, Widths
+from .checks import check_prediction
 from .inject import unet_widths
 from .run import KEY, logger, with_blocks
 
@@ -28,7 +28,7 @@ def attach_weights(model, read: Callable[[], CAAWeights], strength: float):
     Raises ValueError where the weights do not fit the MODEL, in one sentence.
     """
     unet = model.get_model_object("diffusion_model")
-    if not isinstance(unet, UNetModel):
+    if not isinstance(unet, UNetModel) or unet.middle_block is None:
         raise ValueError(
             f"MVDiffusion's blocks go into a Stable Diffusion UNet (SD 1.5, SD 2 or SDXL), not into a "
             f"{type(unet).__name__}: the published weights need SD 2 (512-base)."
@@ -48,7 +48,7 @@ def caa_patcher(
     weights = weights or read()
     offload = comfy.model_management.unet_offload_device()
     caa = CAA(weights.kind, weights.widths, weights.frequencies, comfy.ops.manual_cast, dtype, offload)
-    caa.base = weights.base
+    caa.read = read
     patcher_class = comfy.model_patcher.ModelPatcher
     if not disable_dynamic:  # 0.33 binds this name to its dynamic patcher when it starts
         patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", patcher_class)
@@ -60,13 +60,16 @@ def caa_patcher(
 
 
 def save_weights(model, path: str, dtype: torch.dtype) -> None:
-    """Writes the CAA blocks of a MODEL to a slim safetensors file. Raises ValueError where the MODEL has none."""
+    """Writes the CAA blocks of a MODEL to a slim safetensors file, from where they were read: with all their digits.
+
+    Raises ValueError where the MODEL has none, OSError where their file is gone.
+    """
     patchers = model.get_additional_models_with_key(KEY)
     if not patchers:
         raise ValueError("Save MVDiffusion: this MODEL has no MVDiffusion blocks. Connect one from Load MVDiffusion.")
-    caa = patchers[0].model
+    weights = patchers[0].model.read()
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    write_slim(path, CAAWeights(caa.kind, caa.widths, dict(caa.state_dict()), caa.frequencies, caa.base), dtype)
+    write_slim(path, weights, dtype)
 
 
 def _check_fit(kind: Kind, widths: Widths, model, unet: UNetModel) -> None:
@@ -82,12 +85,7 @@ def _check_fit(kind: Kind, widths: Widths, model, unet: UNetModel) -> None:
             f"MODEL's UNet is {unet_widths(unet).encoder} and {unet_widths(unet).decoder}: take the base that they "
             "were made for, SD 2 (512-base) for the published ones."
         )
-    sampling = model.get_model_object("model_sampling")
-    if isinstance(sampling, comfy.model_sampling.V_PREDICTION):
-        raise ValueError(
-            "MVDiffusion's weights predict the noise (epsilon), and this MODEL predicts v (SD 2 768-v is such a "
-            "model): load SD 2 512-base instead, or set ModelSamplingDiscrete to eps if ComfyUI guessed wrong."
-        )
+    check_prediction(model)
 
 
 def _which_base(kind: Kind) -> str:

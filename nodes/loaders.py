@@ -56,7 +56,8 @@ def _unknown(checkpoint: str | None) -> str | None:
     """What is wrong with the name of a checkpoint, or None. None as a name: it comes by a link and is not known yet."""
     if checkpoint is None or checkpoint in folder_paths.get_filename_list(FOLDER):
         return None
-    return f"There is no '{checkpoint}' in models/mvdiffusion: {WHERE}."
+    missing = "There is no file" if checkpoint == NO_FILE else f"There is no '{checkpoint}'"
+    return f"{missing} in models/mvdiffusion: {WHERE}."
 
 
 def _path(checkpoint: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -115,6 +116,17 @@ def has_accelerator() -> bool:
     return subprocess.run([str(PYTHON), "-c", question], capture_output=True).returncode == 0
 
 
+def weights_folder(checkpoint: Path, workdir: Path) -> Path:
+    """A folder with the checkpoint and, where hard links can be made, nothing else for the host to list."""
+    folder = workdir / "weights"
+    folder.mkdir()
+    try:
+        os.link(checkpoint, folder / checkpoint.name)
+    except OSError:
+        return checkpoint.absolute().parent
+    return folder
+
+
 def run(host: Path, args: argparse.Namespace) -> None:
     graph = panorama_graph(args)
     cpu = args.cpu or not has_accelerator()
@@ -123,7 +135,7 @@ def run(host: Path, args: argparse.Namespace) -> None:
     runs.mkdir(exist_ok=True)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="demo-", dir=runs, ignore_cleanup_errors=True) as folder:
-        weights = args.checkpoint.absolute().parent if args.checkpoint else None
+        weights = weights_folder(args.checkpoint, Path(folder)) if args.checkpoint else None
         with Server(host, ROOT, workdir=Path(folder), cpu=cpu, weights=weights) as server:
             queued = time.monotonic()
             with contextlib.closing(ProgressBar(graph)) as bar:
@@ -147,6 +159,8 @@ def main() -> int:
         raise SetUpError(f"ComfyUI refused the graph: {error}") from None
     except ExecutionError as error:
         raise SetUpError(f"the run failed in {error}") from None
+    except TimeoutError as error:
+        raise SetUpError(str(error)) from None
     return 0
 
 

@@ -93,6 +93,7 @@ def pip_install(what: str, arguments: list[str]) -> None:
     """
     print(f"installing {what} ...", flush=True)
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar=off"]
+    command.append("--no-cache-dir")  # nothing is written outside of the clone
     with PIP_LOG.open("ab") as log:
         code = subprocess.run([*command, *arguments], stdout=log, stderr=subprocess.STDOUT).returncode
     if code:

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from environment import SetUpError
+
 
 class Events:
     """Collects the messages to one client id in a thread, from the start until the host ends.
@@ -17,13 +19,13 @@ class Events:
     """
 
     def __init__(self, url: str, client: str):
-        """Raises TimeoutError when the host at the url does not accept the connection within 30 seconds."""
+        """Raises SetUpError when the host at the url does not accept the connection within 30 seconds."""
         self._queue: queue.SimpleQueue[dict] = queue.SimpleQueue()
         connected = threading.Event()
         address = f"{url}/ws?clientId={client}"
         threading.Thread(target=asyncio.run, args=(self._receive(address, connected),), daemon=True).start()
         if not connected.wait(timeout=30):
-            raise TimeoutError(f"no websocket at {address}")
+            raise SetUpError(f"ComfyUI does not accept a websocket at {address}; a firewall may stand between")
 
     def hand_on(self, prompt_id: str, on_event: Callable[[dict], None] | None, seconds: float) -> None:
         """Calls on_event with each message about a graph, until its last one or until none is left and time is over."""

@@ -48,10 +48,12 @@ def end(process: subprocess.Popen) -> None:
 def _end_with(parent: int) -> None:
     import psutil  # in the environment through the host's requirements
 
-    # A dead parent that nobody waited for keeps its number, but its children get another parent. On Windows they keep
-    # the parent, but its number goes.
-    while psutil.pid_exists(parent) and os.getppid() == parent:
-        time.sleep(0.5)
+    # A dead parent that nobody waited for keeps its number, but its children get another parent. On Windows its number
+    # goes, and between the two stands the launcher of the virtual environment.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        watched = psutil.Process(parent)
+        while watched.is_running() and (os.name == "nt" or os.getppid() == parent):
+            time.sleep(0.5)
     if hasattr(os, "killpg"):
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import copyreg
 import functools
@@ -217,12 +218,21 @@ def test_names_must_match_exactly(module, name):
         ("os", "mkdir"),
     ],
 )
-def test_a_pickle_cannot_change_what_it_is_given(module, name, tmp_path):
-    """BUILD with a slot state sets attributes, on functions and classes too."""
-    content = b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"N}X\x04\x00\x00\x00evilK\x01s\x86b."
-    with pytest.raises(ValueError, match=r"evil\.ckpt is not a file of torch's, or damaged"):
+@pytest.mark.parametrize("state", [b"N}X\x04\x00\x00\x00evilK\x01s\x86", b"}X\x04\x00\x00\x00evilK\x01s"])
+def test_a_pickle_cannot_change_what_it_is_given(module, name, state, tmp_path):
+    """BUILD with a slot state or a dict sets attributes, on functions, methods and classes too."""
+    content = b"\x80\x02c" + f"{module}\n{name}\n".encode() + state + b"b."
+    with contextlib.suppress(ValueError):
         read_shapes(torch_zip(tmp_path / "evil.ckpt", content))
-    assert not hasattr(_Unpickler(io.BytesIO()).find_class(module, name), "evil")
+    found = _Unpickler(io.BytesIO()).find_class(module, name)
+    assert not hasattr(found, "evil") and not hasattr(getattr(found, "_function", None), "evil")
+
+
+@pytest.mark.parametrize("padding", range(0, 256, 8))
+def test_safetensors_of_any_header_length_are_known(padding, tmp_path):
+    """The length stands first in the file, and 1 in 32 looks like the start of a pickle."""
+    save_file({"a": torch.ones(2)}, tmp_path / "any.safetensors", {"note": "x" * padding})
+    assert read_shapes(tmp_path / "any.safetensors")[0] == {"a": (2,)}
 
 
 def test_tensors_cannot_reach_outside_their_storage(tmp_path):

@@ -77,6 +77,19 @@ def test_nan_in_cameras_is_refused():
         Cameras(cameras.intrinsics, poses, 64, 64, (2,))
 
 
+def test_cameras_check_what_they_promise():
+    good = ring(2, 90, 64, 64)
+    flat, scaled = good.intrinsics.clone(), good.cam_to_world.clone()
+    flat[0, 0, 0] = 0
+    scaled[1, :3, :3] *= 2
+    with pytest.raises(ValueError, match="focal lengths"):
+        Cameras(flat, good.cam_to_world, 64, 64)
+    with pytest.raises(ValueError, match="not rigid"):
+        Cameras(good.intrinsics, scaled, 64, 64)
+    with pytest.raises(ValueError, match=r"float64, not torch\.float32"):
+        Cameras(good.intrinsics.float(), good.cam_to_world, 64, 64)
+
+
 def test_infinite_yaw_is_refused():
     with pytest.raises(ValueError, match=r"yaw.*inf"):
         ring(8, 90, 64, 64, start_yaw_deg=float("inf"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import comfy_nodes
 import pytest
 import torch
@@ -96,12 +98,51 @@ def test_depth_weights_with_panorama_cameras(refused):
     refused("depth weights.*Panorama Cameras", model=comfy_nodes.demo("depth").model)
 
 
+def half_mask() -> torch.Tensor:
+    mask = torch.zeros((1, 64, 64))
+    mask[..., :32] = 1
+    return mask
+
+
+def test_mask_conditioning_with_bounds(demo, refused):
+    import nodes
+
+    (positive,) = nodes.ConditioningSetMask().append(demo.positive, half_mask(), "mask bounds", 1.0)
+    refused("positive conditioning has an area.*'mask bounds'", positive=positive)
+
+
 def test_mask_conditioning_is_allowed(demo):
     import nodes
 
-    mask = torch.ones((1, 64, 64))
-    (positive,) = nodes.ConditioningSetMask().append(demo.positive, mask, "default", 1.0)
-    assert torch.isfinite(demo.sample(positive=positive)).all()
+    (masked,) = nodes.ConditioningSetMask().append(demo.positive, half_mask(), "default", 1.0)
+    other = [[demo.positive[0][0] + 1, {}]]
+    result = demo.sample(positive=masked + other)
+    assert torch.isfinite(result).all()
+    assert not torch.equal(result, demo.sample(positive=demo.positive + other))
+
+
+def test_conditioning_of_another_models_clip(refused):
+    refused(r"positive conditioning is 1024 wide and this MODEL takes 64", positive=[[torch.zeros((1, 77, 1024)), {}]])
+
+
+def test_nan_in_conditioning(refused):
+    refused("negative conditioning holds NaN", negative=[[torch.full((1, 77, 64), torch.nan), {}]])
+
+
+def test_nan_in_noise_mask(refused):
+    refused("noise mask.*NaN", latent_image=zeros(4, 8, 8) | {"noise_mask": torch.full((1, 64, 64), torch.nan)})
+
+
+def test_v_prediction_set_after_loading(demo, refused):
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    refused("768-v", model=ModelSamplingDiscrete().patch(demo.model, "v_prediction", False)[0])
+
+
+def test_model_on_several_gpus(demo, refused):
+    model = demo.model.clone()
+    model.set_additional_models("multigpu", [demo.without_blocks])
+    refused("one GPU", model=model)
 
 
 def test_batch_torn_apart_during_the_run_names_both_numbers(demo):
@@ -136,6 +177,17 @@ def test_other_architectures_are_named(demo):
     model.add_object_patch("diffusion_model", NotAUNet())
     with pytest.raises(ValueError, match=r"Stable Diffusion UNet.*not into a NotAUNet"):
         attach(model, "panorama")
+
+
+def test_unets_without_a_middle_block(demo):
+    from mvdiffusion_pack.host.weights import attach_weights
+
+    unet = copy.copy(demo.without_blocks.model.diffusion_model)
+    unet._modules = {**unet._modules, "middle_block": None}
+    model = demo.without_blocks
+    model.add_object_patch("diffusion_model", unet)
+    with pytest.raises(ValueError, match="go into a Stable Diffusion UNet"):
+        attach_weights(model, lambda: None, 1.0)
 
 
 @pytest.mark.parametrize(("kind", "channels"), [("outpainting", 9), ("depth", 5)])

@@ -90,6 +90,34 @@ def test_fresh_blocks_fit_and_change_nothing(comfy, structure, strength, zero, s
     assert torch.equal(result, expected) == same
 
 
+def test_compiled_unet_follows_the_run(comfy):
+    import comfy.ops
+
+    from mvdiffusion_pack.caa.blocks import CAA
+    from mvdiffusion_pack.caa.fresh import fresh_weights
+    from mvdiffusion_pack.caa.kinds import PANORAMA
+    from mvdiffusion_pack.geometry.layouts import ring
+    from mvdiffusion_pack.host import inject
+    from mvdiffusion_pack.host.run import Run
+
+    unet = small_unet(SD2)
+    weights = fresh_weights(PANORAMA, inject.unet_widths(unet), zero=False)
+    caa = CAA(PANORAMA, weights.widths, weights.frequencies, comfy.ops.manual_cast)
+    caa.load_state_dict(weights.tensors)
+    inject.inject(Patcher(unet))
+    patches = {"forward_timestep_embed_patch": [(inject.Site, inject.run_site)]}
+    x, context = torch.randn((4, 4, 8, 8)), torch.randn((4, 7, 64))
+    compiled = torch.compile(unet, backend="eager")
+    for strength in (1.0, 0.5):
+        run = Run(ring(4, 120, 64, 64), caa, strength)
+        with torch.inference_mode():
+            plain, fast = (
+                f(x, torch.full((4,), 500), context, transformer_options={"patches": patches, inject.RUN: run})
+                for f in (unet, compiled)
+            )
+        torch.testing.assert_close(fast, plain)
+
+
 def test_places_are_the_published_ones(comfy):
     from mvdiffusion_pack.host import inject
 

@@ -113,11 +113,19 @@ def test_patchers_without_dynamic_memory_on_demand(loading, full_size):
 
 
 @pytest.mark.slow
-def test_missing_unet_weights_are_named(loading, tmp_path):
+@pytest.mark.parametrize(
+    ("key", "part", "named"),
+    [
+        (UNET + "mid_block.resnets.1.conv2.weight", "UNet", r"middle_block\.2"),
+        ("vae.encoder.mid_block.attentions.0.query.weight", "VAE", r"encoder\.mid\.attn_1\.q"),
+        ("text_encoder.text_model.encoder.layers.3.mlp.fc1.bias", "text encoder", r"layers\.3\.mlp\.fc1"),
+    ],
+)
+def test_missing_weights_are_named(loading, tmp_path, key, part, named):
     weights = full_size_weights("pano_sd2", torch.float16)
-    del weights[UNET + "mid_block.resnets.1.conv2.weight"]
+    del weights[key]
     write_published(tmp_path / "part.ckpt", weights)
-    with pytest.raises(ValueError, match=r"part\.ckpt: 1 weights of the UNet are missing.*middle_block\.2"):
+    with pytest.raises(ValueError, match=rf"part\.ckpt: 1 weights of the {part} are missing.*{named}"):
         loading.load_base_models(tmp_path / "part.ckpt")
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import comfy_nodes
 import in_process
 import pytest
+import torch
+from golden_model import golden_caa, golden_model
 
 pytestmark = pytest.mark.host
 
@@ -59,6 +62,12 @@ def test_models_folder_lists_weights_only(loaded, tmp_path):
     assert {".ckpt", ".safetensors"} <= set(extensions) and "" not in extensions
 
 
+@pytest.mark.parametrize(("name", "said"), [("(no file in models/mvdiffusion)", "no file"), ("x.ckpt", "no 'x.ckpt'")])
+def test_absent_files_are_said_with_where_to_put_them(loaded, name, said):
+    sentence = loaded.NODE_CLASS_MAPPINGS["MVDiffusionLoad"].validate_inputs(name)
+    assert sentence.startswith(f"There is {said} in models/mvdiffusion: put the authors' pano.ckpt")
+
+
 def test_a_users_own_models_folder_stays(loaded, tmp_path):
     import folder_paths
 
@@ -82,10 +91,32 @@ def test_nodes_load_where_opencv_and_kornia_do_not(comfy, monkeypatch):
     assert len(asyncio.run(extension.get_node_list())) == len(NODES)
 
 
+def test_save_keeps_digits_that_the_models_precision_has_not(comfy, tmp_path):
+    from mvdiffusion_pack.caa.checkpoint import read_caa
+    from mvdiffusion_pack.host import run, weights
+
+    model = weights.attach_weights(golden_model(dtype=torch.float16), golden_caa, 1.0)
+    kept = model.get_additional_models_with_key(run.KEY)[0].model.state_dict()
+    assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
+    weights.save_weights(model, str(tmp_path / "a.safetensors"), torch.float32)
+    saved = read_caa(tmp_path / "a.safetensors").tensors
+    assert all(torch.equal(saved[key], tensor) for key, tensor in golden_caa().tensors.items())
+
+
+def test_blocks_of_an_fp8_model_are_kept_in_fp16(comfy):
+    from mvdiffusion_pack.host import run, weights
+
+    plain = golden_model()
+    plain.model.diffusion_model.dtype = torch.float8_e4m3fn  # what such a MODEL says of itself
+    plain.model.model_config.unet_config["dtype"] = torch.float8_e4m3fn
+    assert plain.model_dtype() == torch.float8_e4m3fn
+    model = weights.attach_weights(plain, golden_caa, 1.0)
+    kept = model.get_additional_models_with_key(run.KEY)[0].model.state_dict()
+    assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
+
+
 def test_save_writes_a_slim_file_that_loads_again(comfy, tmp_path, monkeypatch):
-    import comfy_nodes
     import folder_paths
-    import torch
 
     from mvdiffusion_pack.caa.checkpoint import read_caa
     from mvdiffusion_pack.host.weights import attach_weights

@@ -180,6 +180,29 @@ def test_second_run_gives_the_same_picture(server: comfy_host.Server, demo_pictu
 
 
 @pytest.mark.server
+def test_blocks_saved_and_loaded_at_strength_0_give_another_picture(demo_picture: np.ndarray, tmp_path_factory):
+    """The demo's blocks, written by Save MVDiffusion, in place of themselves: at 1 the same picture, at 0 another."""
+    workdir = tmp_path_factory.mktemp("saved")
+    graph = api_graph("demo_panorama")
+    loader = next(name for name, node in graph.items() if node["class_type"] == "MVDiffusionLoadDemo")
+    sampler = next(node for node in graph.values() if node["class_type"] == "MVDiffusionKSampler")
+    saving = {
+        "class_type": "MVDiffusionSave",
+        "inputs": {"model": [loader, 0], "filename_prefix": "a", "dtype": "fp32"},
+    }
+    with comfy_host.Server(comfy_host.find_comfyui(ROOT), workdir=workdir) as server:
+        server.wait(server.queue({loader: graph[loader], "save": saving}))
+        (saved,) = (workdir / "output").glob("*.safetensors")
+        saved.rename(workdir / "models" / "mvdiffusion" / saved.name)
+        inputs = {"model": [loader, 0], "checkpoint": saved.name, "strength": 1.0}
+        graph["load"] = {"class_type": "MVDiffusionLoad", "inputs": inputs}
+        sampler["inputs"]["model"] = ["load", 0]
+        np.testing.assert_array_equal(pixels(server, server.wait(server.queue(graph))), demo_picture)
+        inputs["strength"] = 0.0
+        assert np.abs(pixels(server, server.wait(server.queue(graph))).astype(float) - demo_picture).max() > 25
+
+
+@pytest.mark.server
 def test_without_weights_the_loader_says_where_they_come_from(server: comfy_host.Server):
     with pytest.raises(comfy_host.PromptError) as raised:
         server.queue(api_graph("text_to_panorama"))
