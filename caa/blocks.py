@@ -48,8 +48,10 @@ class Transformer(nn.Module):
         self.norm2 = operations.LayerNorm(width, dtype=dtype, device=device)
 
     def forward(self, x: torch.Tensor, tables: Tables, bands: torch.Tensor) -> torch.Tensor:
-        tokens = rearrange(x, "p v c h w -> p v (h w) c") + self.attn1(x, self.norm1, tables, bands)
-        tokens = tokens + self.ff(self.norm2(tokens))
+        # The residual stream is summed in fp32 and rounded once: half precision would round it after each layer.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        tokens = rearrange(x, "p v c h w -> p v (h w) c").to(wide) + self.attn1(x, self.norm1, tables, bands)
+        tokens = tokens + self.ff(self.norm2(tokens.to(x.dtype)))
         # The strides of x, too: the rounding of the UNet's next convolution depends on them.
         return torch.empty_like(x).copy_(rearrange(tokens, "p v (h w) c -> p v c h w", h=x.shape[-2]))
 
