@@ -193,6 +193,7 @@ def test_blocks_saved_and_loaded_at_strength_0_give_another_picture(demo_picture
     with comfy_host.Server(comfy_host.find_comfyui(ROOT), workdir=workdir) as server:
         server.wait(server.queue({loader: graph[loader], "save": saving}))
         (saved,) = (workdir / "output").glob("*.safetensors")
+        (workdir / "models" / "mvdiffusion").mkdir()
         saved.rename(workdir / "models" / "mvdiffusion" / saved.name)
         inputs = {"model": [loader, 0], "checkpoint": saved.name, "strength": 1.0}
         graph["load"] = {"class_type": "MVDiffusionLoad", "inputs": inputs}
