@@ -53,6 +53,12 @@ class Cameras:
         """(V, 3, 3) camera-to-world rotations; the third column is the viewing direction."""
         return self.cam_to_world[:, :3, :3]
 
+    @property
+    def in_one_point(self) -> bool:
+        """Whether all cameras stand in one place, so that their views are parts of one panorama."""
+        positions = self.cam_to_world[:, :3, 3]
+        return bool((positions - positions[0]).abs().max() <= 1e-6)
+
 
 def rotation_from_angles(yaw_deg: float, pitch_deg: float, roll_deg: float = 0.0) -> torch.Tensor:
     """(3, 3) camera-to-world: yaw to the right about the world's vertical, then pitch up, then roll clockwise."""

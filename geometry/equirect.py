@@ -101,35 +101,48 @@ def equirect_to_views(
     first, then read at every panorama pixel left. Longitudes wrap, and beyond a pole lies the other side's meridian.
     Raises ValueError for a panorama that is not 2:1 or holds NaN, and for a mask of another size.
     """
-    panoramas, planes = equirect.shape[0], _checked(equirect, mask)
+    planes, mask = checked_panoramas(equirect, mask)
+    panoramas = planes.shape[0]
+    views = planes.new_empty(panoramas, cameras.views, cameras.height, cameras.width, 3)
+    masks = planes.new_ones(views.shape[:-1])
+    if mask is not None:
+        planes = torch.cat((planes, mask[:, None]), dim=1)
     focal = cameras.intrinsics[:, 0, 0]
     planes = halve(planes, planes.shape[-1] / (2 * math.pi * focal.max().item()))
     source = _padded(planes.flatten(0, 1)[None])
-    views = planes.new_ones(panoramas, cameras.views, 4, cameras.height, cameras.width)
     for view, world_from_grid in enumerate(torch.linalg.inv(grid_from_world(cameras))):
         pixels_per_pixel = planes.shape[-1] / (2 * math.pi * focal[view].item())
         samples = max(1, math.ceil(pixels_per_pixel - 1e-6))  # rounding must not turn one sample into four
         for rows, picture in _cut(source, world_from_grid, cameras.width, cameras.height, samples):
-            views[:, view, : planes.shape[1], rows] = picture.unflatten(0, (panoramas, -1))
-    views = views.flatten(0, 1)
-    return views[:, :3].permute(0, 2, 3, 1).contiguous(), views[:, 3].contiguous()
+            picture = picture.unflatten(0, (panoramas, -1)).movedim(1, -1)
+            views[:, view, rows] = picture[..., :3]
+            if mask is not None:
+                masks[:, view, rows] = picture[..., 3]
+    return views.flatten(0, 1), masks.flatten(0, 1)
 
 
-def _checked(equirect: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """(P, 3, H, W) float32 planes of panoramas, or (P, 4, H, W) with the mask as the last one."""
+def checked_panoramas(
+    equirect: torch.Tensor, mask: torch.Tensor | None = None, name: str = "mask"
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """P panoramas as (P, 3, H, 2 H) and their mask, if there is one, as (P, H, 2 H), both float32.
+
+    equirect: (P, H, 2 H, C). mask: (P, H, 2 H) or (1, H, 2 H), called `name` in what is said about it.
+    Raises ValueError for panoramas that are not 2:1, for a mask of another size, and where either holds NaN.
+    """
     planes = to_planes(equirect)
     panoramas, _, height, width = planes.shape
     if width != 2 * height:
         raise ValueError(f"An equirectangular panorama is twice as wide as high, not {width} x {height} pixels.")
-    if mask is not None:
-        if mask.shape not in ((panoramas, height, width), (1, height, width)):
-            raise ValueError(
-                f"The mask must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}."
-            )
-        planes = torch.cat((planes, mask.to(planes).expand(panoramas, -1, -1)[:, None]), dim=1)
     if not torch.isfinite(planes.sum()):
-        raise ValueError("The panorama or its mask holds NaN or infinite numbers.")
-    return planes
+        raise ValueError("The panorama holds NaN or infinite numbers.")
+    if mask is None:
+        return planes, None
+    if mask.shape not in ((panoramas, height, width), (1, height, width)):
+        raise ValueError(f"The {name} must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}.")
+    mask = mask.to(planes).expand(panoramas, -1, -1)
+    if not torch.isfinite(mask.sum()):
+        raise ValueError(f"The {name} holds NaN or infinite numbers.")
+    return planes, mask
 
 
 def _padded(planes: torch.Tensor) -> torch.Tensor:

@@ -59,12 +59,15 @@ class Projection:
         """(rows, columns) float32 edge distances of a view."""
         return self._products(view, slice(3, 7), rows, columns).amin(0)
 
+    def position(self, view: int, rows: slice, columns: slice) -> torch.Tensor:
+        """(2, rows, columns) grid coordinates in a view; what lies behind it comes to lie far outside."""
+        products = self._products(view, slice(0, 3), rows, columns)
+        return products[:2].div_(products[2].clamp_(min=1e-9))
+
     def sample(self, picture: torch.Tensor, view: int, rows: slice, columns: slice) -> torch.Tensor:
         """(C, rows, columns) colours of a view's (C, h, w) picture, bilinear, continued by its border pixels."""
-        products = self._products(view, slice(0, 3), rows, columns)
-        # What lies behind the view comes to lie far outside, and outside the nearest border pixel's centre is read: in
-        # place of padding_mode="border", which Apple's MPS lacks.
-        grid = products[:2].div_(products[2].clamp_(min=1e-9))
+        grid = self.position(view, rows, columns)
+        # Outside, the nearest border pixel's centre is read: in place of padding_mode="border", which MPS lacks.
         height, width = picture.shape[-2:]
         grid[0].clamp_(1 / width - 1, 1 - 1 / width)
         grid[1].clamp_(1 / height - 1, 1 - 1 / height)

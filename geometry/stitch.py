@@ -72,8 +72,7 @@ def _checked(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
             f"The images are {width} x {height} pixels, which is not the aspect of the cameras' "
             f"{cameras.width} x {cameras.height}."
         )
-    positions = cameras.cam_to_world[:, :3, 3]
-    if (positions - positions[0]).abs().max() > 1e-6:
+    if not cameras.in_one_point:
         raise ValueError(
             "Only views taken from one point can be stitched, but these cameras stand in different places."
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 
 import comfy.model_management
 import torch
@@ -20,6 +21,7 @@ from ..geometry.cameras import Cameras
 from ..geometry.correspondence import panorama_correspondences
 from .checks import check_cameras, check_run
 from .inject import RUN, Site, eject, inject, run_site
+from .preview import with_live_preview
 
 KEY = "mvdiffusion"
 logger = logging.getLogger("MVDiffusion")
@@ -52,7 +54,10 @@ def with_blocks(model, blocks_patcher, strength: float):
 
 def with_cameras(model, cameras: Cameras):
     """A clone of MODEL that any sampler of the host samples over all views of `cameras`."""
-    return _with_setup(model, cameras=cameras)
+    model = _with_setup(model, cameras=cameras)
+    model.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)
+    model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, partial(with_live_preview, cameras))
+    return model
 
 
 def _with_setup(model, **changes):
