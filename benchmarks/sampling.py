@@ -137,17 +137,37 @@ def step_with_host(arguments) -> None:
     def multi() -> torch.Tensor:
         return unet(x, timesteps, context, transformer_options=dict(options))
 
-    measure(f"UNet, batch {batch}, {arguments.latent} x {arguments.latent}", plain, multi, arguments)
+    step = measure(f"UNet, batch {batch}, {arguments.latent} x {arguments.latent}", plain, multi, arguments)
+    live_preview(cameras, arguments, step)
 
 
-def measure(name: str, plain: Callable, multi: Callable, arguments) -> None:
-    """Warms up, then alternates the two and prints a row."""
+def live_preview(cameras, arguments, step: float) -> None:
+    """Times what a live preview costs beyond decoding: joining pictures of latents (latent2rgb) or pixels (TAESD)."""
+    from PIL import Image
+
+    from mvdiffusion_pack.host.preview import LivePreview
+
+    for name, side in (("latent2rgb", arguments.latent), ("TAESD", 8 * arguments.latent)):
+        images = [Image.effect_noise((side, side), 50).convert("RGB") for _ in range(arguments.views)]
+        preview = LivePreview(cameras, decode=None)
+        first, *times = (
+            seconds(lambda preview=preview, images=images: preview.join(images), torch.device("cpu")) for _ in range(10)
+        )
+        cost = statistics.median(times)
+        print(
+            f"live preview, {name}: {1000 * cost:.1f} ms, {cost / step:.2%} of a step; the first {1000 * first:.0f} ms"
+        )
+
+
+def measure(name: str, plain: Callable, multi: Callable, arguments) -> float:
+    """Warms up, then alternates the two and prints a row. Returns the seconds of a multi-view step."""
     device = arguments.device
     seconds(plain, device)
     first = seconds(multi, device)
     times = [(seconds(plain, device), seconds(multi, device)) for _ in range(arguments.repeats)]
     memory = tuple(PeakMemory(device).of(call) for call in (plain, multi))
     report(name, [a for a, _ in times], [b for _, b in times], first, memory)
+    return statistics.median(b for _, b in times)
 
 
 def blocks_alone(arguments) -> None:

@@ -153,6 +153,23 @@ def _padded(planes: torch.Tensor) -> torch.Tensor:
     return torch.cat((planes[..., -1:], planes, planes[..., :1]), dim=-1)
 
 
+def resize_panoramas(planes: torch.Tensor, width: int) -> torch.Tensor:
+    """(B, C, H, 2 H) panoramas at another width, antialiased, their wrap included; at their own: themselves."""
+    if planes.shape[-1] == width:
+        return planes
+    source = _padded(halve(planes, planes.shape[-1] / width))
+    columns, rows = (axis.float().to(planes.device) for axis in _pixel_centres(width, width // 2))
+    x, y = torch.meshgrid(columns, rows, indexing="xy")
+    return torch.cat([_read(panorama[None], x, y) for panorama in source])
+
+
+def _read(source: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """(1, C, h, w) colours at (h, w) grid coordinates of a panorama, from its padded (1, C, H + 2, W + 2)."""
+    inner_height, inner_width = ((size - 2) / size for size in source.shape[-2:])
+    grid = torch.stack((x * inner_width, y * inner_height), dim=-1)[None]
+    return F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
 def _cut(
     source: torch.Tensor, world_from_grid: torch.Tensor, width: int, height: int, samples: int
 ) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -164,13 +181,9 @@ def _cut(
     along_row = (world_from_grid[:, 0, None, None] * columns).float().to(source.device)
     along_column = world_from_grid[:, 1, None, None] * rows[:, None] + world_from_grid[:, 2, None, None]
     along_column = along_column.float().to(source.device)
-    # Where the panorama's own edges lie in the padded one's grid.
-    inner_height, inner_width = ((size - 2) / size for size in source.shape[-2:])
     step = max(1, BLOCK // (samples * samples * width))
     for top in range(0, height, step):
         bottom = min(top + step, height)
         directions = along_row + along_column[:, samples * top : samples * bottom]
-        x, y = _grid_from_directions(directions.movedim(0, -1))
-        grid = torch.stack((x * inner_width, y * inner_height)).movedim(0, -1)[None]
-        picture = F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        picture = _read(source, *_grid_from_directions(directions.movedim(0, -1)))
         yield slice(top, bottom), F.avg_pool2d(picture, samples)[0]

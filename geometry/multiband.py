@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from .cameras import Cameras
-from .equirect import equirect_angles, grid_from_world
-from .projection import Projection, edge_planes, runs
+from .equirect import equirect_angles
+from .projection import Projection, half_reach, runs
 
 SEAM = 6  # half width of a level's seam in pixels of that level, at least
 OVERHANG = 1.5  # how far a view counts beyond its edges in pixels of the level: then `_enlarged` reads no empty pixel
@@ -23,12 +23,12 @@ Region = tuple[int, slice, slice]  # view, rows and columns in pixels of the coa
 
 
 def multiband(views: torch.Tensor, cameras: Cameras, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Blends (V, C, h, w) views to planes (C, width / 2, width) and their coverage (width / 2, width), bool.
+    """Blends (V, C, h, w) views to planes (C, width / 2, width); with the largest edge distances (width / 2, width).
 
     The lattice runs on past the wrap and over the poles before the pyramids are made: both are places like any other.
     A view is continued beyond its edges by its border pixels, so nothing dark comes in from where there is no view.
     """
-    pixel, widest = 2 * math.pi / width, _widest_seam(cameras)
+    pixel, widest = 2 * math.pi / width, half_reach(cameras)
     levels = max(0, math.floor(math.log2(widest / (SEAM * pixel))))
     lattices = _lattices(cameras, width, levels, views.device)
     regions = _regions(lattices[-1], pixel * 2**levels)
@@ -44,13 +44,7 @@ def multiband(views: torch.Tensor, cameras: Cameras, width: int) -> tuple[torch.
     margin = MARGIN * 2**levels
     rows, columns = slice(margin, margin + width // 2), slice(margin, margin + width)
     planes = _collapse(totals)[:, rows, columns].clamp_(*views.aminmax())  # details may overshoot
-    return planes, largest[0][rows, columns] > 0
-
-
-def _widest_seam(cameras: Cameras) -> float:
-    """Half the edge distance in the middle of the narrowest view: neighbours then give nothing to a view's middle."""
-    middle = F.normalize(torch.linalg.inv(grid_from_world(cameras))[:, None, :, 2], dim=-1)
-    return (edge_planes(cameras) * middle).sum(-1).min().item() / 2
+    return planes, largest[0][rows, columns]
 
 
 def _lattices(cameras: Cameras, width: int, levels: int, device) -> list[Projection]:

@@ -27,6 +27,12 @@ def edge_planes(cameras: Cameras) -> torch.Tensor:
     return F.normalize(torch.stack((z + u, z - u, z + v, z - v), dim=1), dim=-1)
 
 
+def half_reach(cameras: Cameras) -> float:
+    """Half the edge distance in the middle of the narrowest view: what ends there leaves the views' middles alone."""
+    middle = F.normalize(torch.linalg.inv(grid_from_world(cameras))[:, None, :, 2], dim=-1)
+    return (edge_planes(cameras) * middle).sum(-1).min().item() / 2
+
+
 def runs(marks: torch.Tensor) -> list[slice]:
     """The runs of true in a row of marks; one that continues over the row's end comes as two."""
     ends = torch.diff(F.pad(marks.int(), (1, 1))).nonzero().reshape(-1, 2)

@@ -9,19 +9,25 @@ from functools import partial
 import torch
 
 from .cameras import Cameras
-from .equirect import equirect_angles, halve, to_planes
+from .equirect import checked_panoramas, equirect_angles, halve, resize_panoramas, to_planes
 from .multiband import multiband
-from .projection import Projection, runs
+from .projection import Projection, half_reach, runs
 
 BAND = 96  # rows joined at once: bounds memory, and blocks of this height stay in the processor's cache
+FADE = math.sin(math.radians(5))  # edge distance over which the outermost views fade into a background
 
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-# Bands of rows with their colours (P * 3, rows, width) and coverage (rows, width); bands without a view are left out.
+# Bands of rows with their colours (P * 3, rows, width) and the largest edge distance of all views (rows, width), which
+# is positive where a view looks; bands without a view are left out.
 Joined = Iterator[tuple[slice, torch.Tensor, torch.Tensor]]
 
 
 def stitch(
-    images: torch.Tensor, cameras: Cameras, width: int = 4096, blend: str = "feather"
+    images: torch.Tensor,
+    cameras: Cameras,
+    width: int = 4096,
+    blend: str = "feather",
+    background: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Joins P * V images, panorama by panorama, to P panoramas.
 
@@ -29,10 +35,12 @@ def stitch(
     width: the panorama's, even; 0 is the native one, with pixels as fine as those in the middle of the finest view.
     blend: feather weighs every view by its edge distance (see projection.py), nearest takes the view with the largest,
         multiband mixes fine detail over narrow seams and colours over wide ones.
+    background: (P or 1, H, 2 H, 3 or 4) panoramas that show where no view looks, and that the views fade into.
 
     Returns panoramas (P, width / 2, width, 3) and coverage (P, width / 2, width), float32 on the images' device.
-    Coverage is 1 where a pixel's centre lies in a view, else 0; there the panorama is black.
-    Raises ValueError for images that do not fit the cameras or hold NaN, and for an odd or negative width.
+    Coverage is 1 where a pixel's centre lies in a view, else 0; there the panorama is black or the background.
+    Raises ValueError for images that do not fit the cameras or hold NaN, for an odd or negative width, and for a
+    background that is no panorama.
     """
     views = _checked(images, cameras)
     if width < 0 or width % 2:
@@ -45,9 +53,15 @@ def stitch(
     panoramas = images.shape[0] // cameras.views
     equirect = views.new_zeros(panoramas, width // 2, width, 3)
     coverage = views.new_zeros(panoramas, width // 2, width)
-    for rows, planes, covered in BLENDS[blend](views, cameras, width):
-        equirect[:, rows] = planes.mul_(covered).unflatten(0, (panoramas, 3)).permute(0, 2, 3, 1)
-        coverage[:, rows] = covered
+    fade = 0.0
+    if background is not None:
+        equirect[:] = _checked_background(background, panoramas, width).to(views).permute(0, 2, 3, 1)
+        fade = min(FADE, half_reach(cameras))
+    for rows, planes, distance in BLENDS[blend](views, cameras, width):
+        coverage[:, rows] = distance > 0
+        opacity = (distance / fade).clamp(0, 1) if fade else (distance > 0).to(planes)
+        colours = planes.unflatten(0, (panoramas, 3)).permute(0, 2, 3, 1)
+        equirect[:, rows] = equirect[:, rows].lerp(colours, opacity[..., None])
     return equirect, coverage
 
 
@@ -81,6 +95,14 @@ def _checked(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
     return planes.unflatten(0, (-1, cameras.views)).transpose(0, 1).flatten(1, 2)
 
 
+def _checked_background(background: torch.Tensor, panoramas: int, width: int) -> torch.Tensor:
+    """The background as (P or 1, 3, width / 2, width) float32."""
+    planes, _ = checked_panoramas(background)
+    if len(planes) not in (1, panoramas):
+        raise ValueError(f"There are {len(planes)} backgrounds for {panoramas} panoramas: give one, or one for each.")
+    return resize_panoramas(planes, width)
+
+
 def _single_band(weigh: Weigh, views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
     """Joins band by band of rows; `weigh` makes a view's weights of its edge distances and the largest of all views."""
     longitude, latitude = equirect_angles(width, width // 2)
@@ -105,7 +127,7 @@ def _single_band(weigh: Weigh, views: torch.Tensor, cameras: Cameras, width: int
             weight = weigh(distance, largest[:, columns])
             total[..., columns] += projection.sample(views[view], view, rows, columns).mul_(weight)
             weights[:, columns] += weight
-        yield rows, total.div_(weights), largest > 0
+        yield rows, total.div_(weights), largest
 
 
 def _cell_middles(angles: torch.Tensor) -> torch.Tensor:
@@ -114,8 +136,7 @@ def _cell_middles(angles: torch.Tensor) -> torch.Tensor:
 
 
 def _all_bands(views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
-    planes, covered = multiband(views, cameras, width)
-    yield slice(0, width // 2), planes, covered
+    yield slice(0, width // 2), *multiband(views, cameras, width)
 
 
 BLENDS: dict[str, Callable[[torch.Tensor, Cameras, int], Joined]] = {

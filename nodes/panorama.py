@@ -37,16 +37,23 @@ class StitchEquirect(io.ComfyNode):
                     tooltip="feather: views fade into each other. multiband: as feather for large shapes, sharp for "
                     "detail; hides differences in brightness best. nearest: the view that sees a point best.",
                 ),
+                io.Image.Input(
+                    "background",
+                    optional=True,
+                    tooltip="A panorama to show where no view looks; the views fade into it. None: black.",
+                ),
             ],
             outputs=[
-                io.Image.Output(display_name="equirect", tooltip="The panorama; black where no view looks."),
+                io.Image.Output(
+                    display_name="equirect", tooltip="The panorama; where no view looks, black or the background."
+                ),
                 io.Mask.Output(display_name="coverage", tooltip="1 where a view looks, 0 elsewhere."),
             ],
         )
 
     @classmethod
-    def execute(cls, images, cameras, width, blend) -> io.NodeOutput:
-        equirect, coverage = stitch(images, cameras, width, blend)
+    def execute(cls, images, cameras, width, blend, background=None) -> io.NodeOutput:
+        equirect, coverage = stitch(images, cameras, width, blend, background)
         return io.NodeOutput(to_intermediate(equirect), to_intermediate(coverage))
 
 
