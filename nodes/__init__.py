@@ -12,6 +12,7 @@ from .loaders import (
     SaveMVDiffusion,
     register_models_folder,
 )
+from .output import PreviewPanorama, SavePanorama
 from .panorama import EquirectToViews, StitchEquirect
 from .sampling import ApplyCameras, MultiViewKSampler
 from .text import MultiViewTextEncode
@@ -33,5 +34,7 @@ class MVDiffusionExtension(ComfyExtension):
             MultiViewKSampler,
             StitchEquirect,
             EquirectToViews,
+            PreviewPanorama,
+            SavePanorama,
             SaveMVDiffusion,
         ]

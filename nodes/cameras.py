@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..geometry.diagram import diagram
 from ..geometry.layouts import LAYOUTS
+from ..host.run import to_intermediate
 from .schema import MVCameras, schema
 
 
@@ -25,7 +27,7 @@ class PanoramaCameras(io.ComfyNode):
                     options=list(LAYOUTS),
                     tooltip="ring: evenly turned views around the horizon, each overlapping the two beside it.",
                 ),
-                io.Int.Input("views", default=8, min=1, max=64, tooltip="Number of views in the ring."),
+                io.Int.Input("views", default=8, min=1, max=4096, tooltip="Number of views in the ring."),
                 io.Float.Input(
                     "fov",
                     default=90.0,
@@ -67,9 +69,16 @@ class PanoramaCameras(io.ComfyNode):
                     tooltip="How far all views look up (or down, if negative), in degrees.",
                 ),
             ],
-            outputs=[MVCameras.Output(display_name="cameras", tooltip="The cameras, for the other MVDiffusion nodes.")],
+            outputs=[
+                MVCameras.Output(display_name="cameras", tooltip="The cameras, for the other MVDiffusion nodes."),
+                io.Image.Output(
+                    display_name="preview",
+                    tooltip="A picture of the cameras: seen from above, and how many views look in each direction.",
+                ),
+            ],
         )
 
     @classmethod
     def execute(cls, layout, views, fov, width, height, start_yaw, pitch) -> io.NodeOutput:
-        return io.NodeOutput(LAYOUTS[layout](views, fov, width, height, start_yaw, pitch))
+        cameras = LAYOUTS[layout](views, fov, width, height, start_yaw, pitch)
+        return io.NodeOutput(cameras, to_intermediate(diagram(cameras)))

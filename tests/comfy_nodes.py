@@ -64,7 +64,7 @@ def demo(kind: str = "panorama") -> Demo:
     from mvdiffusion_pack.nodes.text import MultiViewTextEncode
 
     model, clip, vae = LoadDemoModel.execute(kind).args
-    (cameras,) = PanoramaCameras.execute("ring", 4, 120.0, 64, 64, 0.0, 0.0).args
+    cameras, _ = PanoramaCameras.execute("ring", 4, 120.0, 64, 64, 0.0, 0.0).args
     positive, negative = (MultiViewTextEncode.execute(clip, cameras, text, "").args[0] for text in ("a room", ""))
     return Demo(model, clip, vae, cameras, positive, negative)
 

@@ -23,6 +23,8 @@ NODES = {
     "MVDiffusionKSampler": "Multi-View KSampler",
     "MVDiffusionStitchEquirect": "Stitch Equirect",
     "MVDiffusionEquirectToViews": "Equirect to Views",
+    "MVDiffusionPreviewPanorama": "Preview Panorama",
+    "MVDiffusionSavePanorama": "Save Panorama",
     "MVDiffusionSave": "Save MVDiffusion",
 }
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 
 import comfy_host
+import numpy as np
 import pytest
+from front_end import chromium, new_page, open_front_end
 from in_process import ROOT
+from PIL import Image
+from sphere import detailed
+from viewer_page import PROBE, Viewer, write_pictures
 
 
 @pytest.fixture(scope="package")
@@ -15,5 +20,50 @@ def server(tmp_path_factory: pytest.TempPathFactory):
     settings = workdir / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}), encoding="utf-8")  # no welcome over the canvas
-    with comfy_host.Server(comfy_host.find_comfyui(ROOT), workdir=workdir) as server:
+    (workdir / "input").mkdir()
+    Image.fromarray(example_panorama()).save(workdir / "input" / "example.png")  # what Load Image offers first
+    host, previews = comfy_host.find_comfyui(ROOT), ["--preview-method", "latent2rgb"]
+    with comfy_host.Server(host, workdir=workdir, extra_args=previews) as server:
         yield server
+
+
+def example_panorama() -> np.ndarray:
+    """(512, 1024, 3) bytes of a panorama with detail in every direction."""
+    from mvdiffusion_pack.geometry.equirect import equirect_directions
+
+    return (255 * detailed(equirect_directions(1024, 512))).round().byte().numpy()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def panorama_page(browser, server: comfy_host.Server):
+    """The front end of a host that has the viewer's pictures; its `requests` collects what it has asked for."""
+    write_pictures(server.workdir / "input")
+    page = new_page(browser)
+    page.add_init_script(PROBE)
+    page.requests = []
+    page.on("request", lambda request: page.requests.append(request.url))
+    open_front_end(page, server.url)
+    page.wait_for_load_state("networkidle")  # the front end's own failed requests are over
+    page.on("console", lambda message: _keep_error(page, message))
+    return page
+
+
+def _keep_error(page, message) -> None:
+    """Collects errors in the console; not the front end's own, which asks for the models of its first graph."""
+    if message.type == "error" and "huggingface" not in message.text:
+        page.errors.append(f"{message.text} {message.location['url']}")
+
+
+@pytest.fixture
+def viewer(panorama_page, server: comfy_host.Server):
+    """Nothing shown yet. No test may leave an error in the console."""
+    panorama_page.errors.clear()
+    yield Viewer(panorama_page, server)
+    panorama_page.evaluate("() => Object.assign(probe, {largest: null, missing: false})")
+    assert panorama_page.errors == []

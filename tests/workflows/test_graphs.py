@@ -52,13 +52,20 @@ def widget_names(node_class: type) -> list[str]:
     return names
 
 
+def saved_widget_names(node: dict) -> list[str]:
+    """The same of a node that has no seed, as its graph's file has it."""
+    return [slot["widget"]["name"] for slot in node["inputs"] if "widget" in slot]
+
+
 def as_api_graph(ui: dict, classes: dict[str, type]) -> dict:
     """A graph of the front end in the form that the host runs, without the nodes' titles."""
     sources = {link: [str(node), slot] for link, node, slot, *_ in ui["links"]}
     graph = {}
     for node in ui["nodes"]:
         if node["type"] != NOTE:
-            inputs = dict(zip(widget_names(classes[node["type"]]), node.get("widgets_values", ()), strict=True))
+            own = node["type"].startswith("MVDiffusion")  # the widgets of the host's nodes change with its version
+            names = widget_names(classes[node["type"]]) if own else saved_widget_names(node)
+            inputs = dict(zip(names, node.get("widgets_values", ()), strict=True))
             inputs.pop("control_after_generate", None)
             inputs |= {slot["name"]: sources[slot["link"]] for slot in node["inputs"] if slot["link"] is not None}
             graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
@@ -122,7 +129,7 @@ def test_thumbnail_is_square_and_small(name: str):
 
 
 def pixels(server: comfy_host.Server, entry: dict) -> np.ndarray:
-    """(height, width, 3) numbers 0..255 of the picture that Save Image wrote in a run."""
+    """(height, width, 3) numbers 0..255 of the picture that Save Panorama wrote in a run."""
     (image,) = entry["outputs"]["8"]["images"]
     return np.asarray(Image.open(io.BytesIO(server.view(**image))).convert("RGB"), dtype=int)
 
@@ -163,9 +170,9 @@ def test_demo_leaves_black_what_no_view_sees(demo_picture: np.ndarray):
 @pytest.mark.server
 def test_server_and_nodes_in_process_give_one_picture(demo_picture: np.ndarray, classes: dict[str, type]):
     graph = api_graph("demo_panorama")
-    node, slot = graph["8"]["inputs"]["images"]
+    node, slot = graph["8"]["inputs"]["equirect"]
     (equirect,) = outputs_in_process(graph, classes, node)[slot]
-    assert np.abs(demo_picture - 255 * equirect.numpy()).max() <= 1.01  # Save Image rounds down
+    assert np.abs(demo_picture - 255 * equirect.numpy()).max() <= 0.51  # of rounding
 
 
 @pytest.mark.server

@@ -1,0 +1,181 @@
+"""Preview Panorama on a page of the front end, as its user meets it: for the tests of its viewer."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import comfy_host
+import numpy as np
+import torch
+from in_process import ROOT
+from PIL import Image
+from sphere import cameras_at
+
+from mvdiffusion_pack.geometry.equirect import equirect_directions, equirect_to_views
+
+ARTEFACTS = Path(os.environ.get("MVDIFFUSION_ARTEFACTS", ROOT / ".artifacts"))
+WIDTH = 1024  # of the panoramas
+CLOSE = 3.0  # mean difference of pictures in 0..255 that show the same
+COVERED = 20  # degrees of latitude, either way, that the panorama with coverage has
+# Watches and restrains the page's use of WebGL.
+PROBE = """
+window.probe = {draws: 0, pictures: 0, largest: null, missing: false};
+const {drawArrays, generateMipmap, getParameter} = WebGL2RenderingContext.prototype;
+WebGL2RenderingContext.prototype.drawArrays = function (...args) {
+    probe.draws++;
+    return drawArrays.apply(this, args);
+};
+WebGL2RenderingContext.prototype.generateMipmap = function (...args) {
+    probe.pictures++;
+    return generateMipmap.apply(this, args);
+};
+WebGL2RenderingContext.prototype.getParameter = function (name) {
+    return (name === this.MAX_TEXTURE_SIZE && probe.largest) || getParameter.call(this, name);
+};
+const {getContext} = HTMLCanvasElement.prototype;
+HTMLCanvasElement.prototype.getContext = function (kind, ...args) {
+    return probe.missing && kind.startsWith("webgl") ? null : getContext.call(this, kind, ...args);
+};
+"""
+
+
+@functools.cache
+def panorama(name: str) -> np.ndarray:
+    """(WIDTH / 2, WIDTH, 3) uint8: smooth everywhere, detailed, and different in all directions and for all names."""
+    axes = torch.randn(3, 6, generator=torch.Generator().manual_seed(int(name[5])), dtype=torch.float64)
+    heights = (6 * equirect_directions(WIDTH, WIDTH // 2) @ axes).sin().unflatten(-1, (3, 2)).mean(-1)
+    return ((0.5 + 0.5 * heights) * 255).round().to(torch.uint8).numpy()
+
+
+def write_pictures(folder: Path) -> None:
+    """waves1.png, waves2.png, and coverage.png: the level band that is COVERED."""
+    for name in ("waves1.png", "waves2.png"):
+        Image.fromarray(panorama(name)).save(folder / name)
+    coverage = np.zeros((WIDTH // 2, WIDTH, 3), np.uint8)
+    rows = round(WIDTH / 2 * (0.5 - COVERED / 180))
+    coverage[rows:-rows] = 255
+    Image.fromarray(coverage).save(folder / "coverage.png")
+
+
+def cut(name: str, yaw: float, pitch: float, fov: float, width: int, height: int) -> np.ndarray:
+    """(height, width, 3) in 0..255: what Equirect to Views gives of a panorama, in degrees."""
+    cameras = cameras_at([(yaw, pitch)], fov, width, height)
+    views, _ = equirect_to_views(torch.from_numpy(panorama(name))[None] / 255, cameras)
+    return views[0].numpy() * 255
+
+
+def difference(picture: np.ndarray, reference: np.ndarray) -> float:
+    return float(np.abs(picture.astype(float) - reference).mean())
+
+
+class Viewer:
+    """Preview Panorama in the graph, as its user meets it."""
+
+    def __init__(self, page, server: comfy_host.Server):
+        self.page = page
+        self.server = server
+        self.root = page.locator(".mvd-panorama")
+        self.stage = page.locator(".mvd-panorama-stage")
+        self.note = page.locator(".mvd-panorama-note")
+
+    def open(self, *pictures: str, coverage: str | None = None) -> None:
+        """An own graph that shows one or two pictures of the input folder, unzoomed, not queued yet."""
+        graph = {"1": {"class_type": "LoadImage", "inputs": {"image": pictures[0]}}}
+        show = {"equirect": ["1", 0]}
+        if len(pictures) > 1:
+            graph["2"] = {"class_type": "LoadImage", "inputs": {"image": pictures[1]}}
+            graph["3"] = {"class_type": "ImageBatch", "inputs": {"image1": ["1", 0], "image2": ["2", 0]}}
+            show = {"equirect": ["3", 0]}
+        if coverage:
+            graph["4"] = {"class_type": "LoadImageMask", "inputs": {"image": coverage, "channel": "red"}}
+            show["coverage"] = ["4", 0]
+        graph["9"] = {"class_type": "MVDiffusionPreviewPanorama", "inputs": show}
+        self.page.evaluate("async graph => { app.nodeOutputs = {}; await app.loadApiJson(graph, 'viewer') }", graph)
+        self.page.evaluate(
+            """() => {
+                const node = window.preview = app.graph.getNodeById(9);
+                node.pos = [700, 200];
+                Object.assign(app.canvas.ds, {scale: 1, offset: [0, 0]});
+                app.canvas.setDirty(true, true);
+            }"""
+        )
+        self.stage.wait_for()
+
+    def queue(self) -> None:
+        self.page.evaluate("async () => { await app.queuePrompt(0) }")
+
+    def show(self, *pictures: str, coverage: str | None = None) -> Viewer:
+        self.open(*pictures, coverage=coverage)
+        self.queue()
+        self.wait("shown")
+        return self
+
+    def wait(self, picture: str) -> None:
+        self.page.wait_for_selector(f".mvd-panorama[data-picture={picture}]", timeout=20_000)
+        self.settle()
+
+    @contextlib.contextmanager
+    def new_picture(self) -> Iterator[None]:
+        """What is done inside brings another picture: waits until that is drawn."""
+        before = self.page.evaluate("() => probe.pictures")
+        yield
+        self.page.wait_for_function("before => probe.pictures > before", arg=before)
+        self.settle()
+
+    def settle(self) -> None:
+        """Until what was asked for has been drawn."""
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def direction(self) -> tuple[float, float, float]:
+        """Yaw, pitch and field of view in degrees, as the viewer writes them."""
+        text = self.page.locator(".mvd-panorama-readout").inner_text()
+        return tuple(float(number) for number in re.fullmatch(r"yaw (.+)° pitch (.+)° fov (.+)°", text).groups())
+
+    def press(self, key: str, times: int = 1) -> None:
+        for _ in range(times):
+            self.stage.press(key)
+        self.settle()
+
+    def button(self, action: str):
+        return self.page.locator(f".mvd-panorama [data-action={action}]")
+
+    def centre(self) -> tuple[float, float]:
+        box = self.stage.bounding_box()
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def drag(self, right: float, down: float) -> None:
+        x, y = self.centre()
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.mouse.move(x + right, y + down, steps=4)
+        self.page.mouse.up()
+        self.settle()
+
+    def on_screen(self) -> np.ndarray:
+        """(height, width, 3) uint8: the picture as the screen shows it."""
+        return np.asarray(Image.open(io.BytesIO(self.stage.screenshot())).convert("RGB"))
+
+    def saved(self) -> np.ndarray:
+        """(height, width, 4) uint8: the file that the save button gives."""
+        with self.page.expect_download() as download:
+            self.button("save").click()
+        return np.asarray(Image.open(download.value.path()).convert("RGBA"))
+
+    def keep(self, name: str) -> None:
+        """Saves the page for people to look at."""
+        ARTEFACTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=ARTEFACTS / f"viewer_{name}.png")
+
+    def assert_shows(self, name: str) -> None:
+        """The saved view and the screen's are what Equirect to Views gives at the direction that the viewer writes."""
+        direction = self.direction()
+        saved, screen = self.saved()[..., :3], self.on_screen()
+        for picture in (saved, screen):
+            height, width = picture.shape[:2]
+            assert difference(picture, cut(name, *direction, width, height)) < CLOSE

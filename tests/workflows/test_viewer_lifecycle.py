@@ -1,0 +1,213 @@
+"""The viewer of Preview Panorama in a real browser: when it comes and goes, and what may go wrong."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import comfy_host
+import numpy as np
+import pytest
+from front_end import browser_tests, new_page, open_front_end
+from PIL import Image
+from viewer_page import CLOSE, WIDTH, Viewer, cut, difference, panorama
+
+pytestmark = browser_tests
+
+
+def scripts_of_the_viewer(page) -> list[str]:
+    return [url for url in page.requests if "/panorama_" in url]
+
+
+@pytest.fixture
+def vue_nodes(viewer: Viewer):
+    """Nodes drawn by Vue, as the front end calls Nodes 2.0; those of 0.3.64 are a sketch without widgets of packs."""
+    if comfy_host.host_version(viewer.server.host) == "0.3.64":
+        pytest.skip("the nodes that Vue draws in 0.3.64 have no widgets of packs")
+    switch = "async on => { await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on) }"
+    viewer.page.evaluate(switch, True)
+    yield
+    viewer.page.evaluate(switch, False)
+
+
+def test_page_without_the_node_loads_no_viewer(panorama_page):
+    assert scripts_of_the_viewer(panorama_page) == []
+
+
+def test_viewer_comes_from_the_pack_alone(viewer: Viewer):
+    viewer.show("waves1.png")
+    scripts = scripts_of_the_viewer(viewer.page)
+    assert scripts
+    assert all(re.fullmatch(r"/extensions/[^/]+/panorama_\w+\.mjs", url[len(viewer.server.url) :]) for url in scripts)
+
+
+def test_idle_viewer_does_not_draw(viewer: Viewer):
+    viewer.show("waves1.png")
+    viewer.drag(40, 10)
+    before = viewer.page.evaluate("() => probe.draws")
+    assert before > 0
+    viewer.page.evaluate("() => app.canvas.setDirty(true, true)")
+    viewer.page.wait_for_timeout(1000)
+    assert viewer.page.evaluate("() => probe.draws") == before
+
+
+def test_removed_node_frees_the_gpu(viewer: Viewer):
+    viewer.show("waves1.png")
+    viewer.page.evaluate("() => { window.gl = document.querySelector('.mvd-panorama canvas').getContext('webgl2') }")
+    assert not viewer.page.evaluate("() => gl.isContextLost()")
+    viewer.page.evaluate("() => app.graph.remove(preview)")
+    assert viewer.page.evaluate("() => gl.isContextLost()")
+
+
+def test_taken_context_comes_back_with_the_picture(viewer: Viewer):
+    viewer.show("waves1.png")
+    viewer.press("ArrowLeft", times=3)
+    viewer.page.evaluate(
+        """() => {
+            const gl = document.querySelector(".mvd-panorama canvas").getContext("webgl2");
+            window.context = gl.getExtension("WEBGL_lose_context");
+            context.loseContext();
+        }"""
+    )
+    viewer.page.wait_for_function("() => document.querySelector('.mvd-panorama-note').textContent.includes('memory')")
+    with viewer.new_picture():
+        viewer.page.evaluate("() => context.restoreContext()")
+    assert viewer.note.inner_text() == ""
+    viewer.assert_shows("waves1.png")
+
+
+def test_without_webgl_the_flat_picture_is_shown_with_a_note(viewer: Viewer):
+    viewer.page.evaluate("() => { probe.missing = true }")
+    viewer.show("waves1.png")
+    assert viewer.note.inner_text() == "This browser has no WebGL: the panorama is shown flat"
+    assert viewer.button("save").is_hidden()
+    screen = viewer.on_screen()
+    height, width = screen.shape[:2]
+    middle = screen[(height - width // 2) // 2 :][: width // 2]
+    flat = Image.fromarray(panorama("waves1.png")).resize((middle.shape[1], middle.shape[0]), Image.Resampling.BOX)
+    above_the_note = slice(0, int(0.8 * middle.shape[0]))
+    assert difference(middle[above_the_note], np.asarray(flat, float)[above_the_note]) < 2 * CLOSE
+    viewer.keep("flat")
+
+
+def test_picture_too_large_for_the_gpu_is_scaled_and_the_viewer_says_so(viewer: Viewer):
+    viewer.page.evaluate("() => { probe.largest = 512 }")
+    viewer.show("waves1.png")
+    assert viewer.note.inner_text() == f"Shown at 512 x 256 of {WIDTH} x {WIDTH // 2}"
+    saved = viewer.saved()[..., :3]
+    height, width = saved.shape[:2]
+    assert width == round(512 / math.pi)
+    assert difference(saved, cut("waves1.png", 0, 0, 90, width, height)) < CLOSE
+    viewer.keep("scaled")
+
+
+def test_deleted_picture_is_a_plain_sentence(viewer: Viewer):
+    Image.fromarray(panorama("waves2.png")[:, ::-1]).save(viewer.server.workdir / "input" / "deleted.png")
+    viewer.show("waves1.png", "deleted.png")
+    second = viewer.page.evaluate("() => app.nodeOutputs['9'].images[1].filename")
+    (viewer.server.workdir / "temp" / second).unlink()
+    viewer.button("next").click()
+    viewer.wait("none")
+    assert viewer.note.inner_text() == (
+        "This picture is gone: temporary pictures are deleted when ComfyUI restarts. Queue the workflow again."
+    )
+    viewer.keep("deleted")
+    assert [text for text in viewer.page.errors if "404" not in text] == []  # the browser's own line
+    viewer.page.errors.clear()
+    viewer.button("previous").click()
+    viewer.wait("shown")
+    viewer.assert_shows("waves1.png")
+
+
+def test_late_answer_does_not_replace_a_newer_picture(viewer: Viewer):
+    viewer.show("waves1.png", "waves2.png")
+    viewer.page.evaluate(
+        """() => {
+            const {fetch} = window;
+            window.fetch = (url) => new Promise(done => {
+                window.fetch = fetch;
+                window.answer = () => fetch(url).then(done);
+            });
+        }"""
+    )
+    viewer.button("next").click()
+    with viewer.new_picture():
+        viewer.button("previous").click()
+    viewer.page.evaluate("async () => { await answer() }")
+    viewer.page.wait_for_timeout(300)
+    viewer.assert_shows("waves1.png")
+
+
+def test_new_result_keeps_the_direction(viewer: Viewer):
+    viewer.show("waves1.png")
+    viewer.press("ArrowRight", times=3)
+    direction = viewer.direction()
+    viewer.page.evaluate("() => { app.graph.getNodeById(1).widgets[0].value = 'waves2.png' }")
+    with viewer.new_picture():
+        viewer.queue()
+    assert viewer.direction() == direction
+    viewer.assert_shows("waves2.png")
+
+
+def test_picture_is_there_again_when_its_tab_is_opened_again(viewer: Viewer):
+    viewer.show("waves1.png")
+    viewer.page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.NewBlankWorkflow') }")
+    viewer.page.wait_for_function("() => app.graph.nodes.length === 0")
+    viewer.page.locator(".workflow-tab").nth(-2).click()
+    viewer.wait("shown")
+    viewer.assert_shows("waves1.png")
+
+
+def test_copy_of_the_node_has_its_own_empty_viewer(viewer: Viewer):
+    viewer.show("waves1.png")
+    viewer.page.evaluate("() => { const copy = preview.clone(); copy.pos = [700, 600]; app.graph.add(copy) }")
+    viewer.page.wait_for_selector(".mvd-panorama[data-picture=none]")
+    assert [root.get_attribute("data-picture") for root in viewer.root.all()] == ["shown", "none"]
+
+
+def test_stock_preview_is_not_shown_as_well(viewer: Viewer):
+    viewer.show("waves1.png")
+    viewer.page.wait_for_timeout(200)
+    assert viewer.page.evaluate("() => preview.widgets.map(widget => widget.name)") == ["panorama"]
+    assert not viewer.page.evaluate("() => preview.imgs?.length")
+
+
+def test_viewer_is_no_part_of_prompt_or_workflow(viewer: Viewer):
+    viewer.show("waves1.png")
+    prompt, saved = viewer.page.evaluate(
+        "async () => [(await app.graphToPrompt()).output['9'].inputs, preview.serialize().widgets_values ?? []]"
+    )
+    assert prompt == {"equirect": ["1", 0]}
+    assert saved == []
+
+
+def test_vue_nodes_hold_the_viewer_alone(viewer: Viewer, vue_nodes: None):
+    viewer.show("waves1.png")
+    assert viewer.page.locator("[data-node-id='9'] img").count() == 0
+    viewer.page.mouse.click(*viewer.centre())  # without the focus the wheel is the graph's there
+    viewer.page.mouse.wheel(0, -400)
+    viewer.drag(50, 20)
+    assert viewer.page.evaluate("() => [...preview.pos, app.canvas.ds.scale]") == [700, 200, 1]
+    assert viewer.direction()[2] == round(math.degrees(2 * math.atan(math.exp(-0.4))))
+    viewer.page.locator(".mvd-panorama [type=range]").fill("60")
+    viewer.settle()
+    viewer.assert_shows("waves1.png")
+    viewer.keep("vue")
+
+
+def test_vue_nodes_show_the_picture_again_when_their_tab_is_opened_again(viewer: Viewer, vue_nodes: None):
+    test_picture_is_there_again_when_its_tab_is_opened_again(viewer)
+
+
+def test_without_the_script_the_stock_preview_shows_the_picture(browser, panorama_page, server: comfy_host.Server):
+    page = new_page(browser)
+    page.route("**/preview_panorama.js", lambda route: route.abort())
+    open_front_end(page, server.url)
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "waves1.png"}},
+        "9": {"class_type": "MVDiffusionPreviewPanorama", "inputs": {"equirect": ["1", 0]}},
+    }
+    page.evaluate("async graph => { await app.loadApiJson(graph, 'stock'); await app.queuePrompt(0) }", graph)
+    page.wait_for_function("width => app.graph.getNodeById(9).imgs?.[0]?.naturalWidth === width", arg=WIDTH)
+    assert page.locator(".mvd-panorama").count() == 0
+    page.close()
