@@ -110,11 +110,10 @@ class Viewer:
     def queue(self) -> None:
         self.page.evaluate("async () => { await app.queuePrompt(0) }")
 
-    def show(self, *pictures: str, coverage: str | None = None) -> Viewer:
+    def show(self, *pictures: str, coverage: str | None = None) -> None:
         self.open(*pictures, coverage=coverage)
         self.queue()
         self.wait("shown")
-        return self
 
     def wait(self, picture: str) -> None:
         self.page.wait_for_selector(f".mvd-panorama[data-picture={picture}]", timeout=20_000)

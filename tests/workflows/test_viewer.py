@@ -72,9 +72,10 @@ def test_uncovered_directions_are_marked_and_saved_transparent(viewer: Viewer):
     assert alpha[~covered].reshape(2, -1)[:, 2:-2].max() == 0
     reference = cut("waves1.png", 0, 0, 90, width, height)
     assert difference(saved[saved[..., 3] == 255][..., :3], reference[saved[..., 3] == 255]) < CLOSE
+    viewer.keep("coverage")
     viewer.press("ArrowUp", times=20)
     cap = viewer.on_screen().reshape(-1, 3)  # the pole's, of which nothing is covered in the middle
-    viewer.keep("coverage")
+    viewer.keep("coverage_pole")
     colours, counts = np.unique(cap, axis=0, return_counts=True)
     ground = colours[counts.argmax()]
     assert ground.max() < 40
