@@ -1,4 +1,5 @@
-"""Cameras, correspondences between views, and the equirectangular panorama. Plain torch: no host, no attention.
+"""Cameras, correspondences between views, and the equirectangular panorama. No host, no attention: plain torch, and
+Pillow where cameras are drawn.
 
 Conventions of the whole package, stated once:
 

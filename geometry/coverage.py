@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .equirect import checked_panoramas
+from .equirect import check_panoramas
 
 
 def panoramas_and_coverage(
@@ -13,13 +13,13 @@ def panoramas_and_coverage(
     """P panoramas as (P, H, 2 H, 3) in 0..1 and their coverage, if there is one, as (P, H, 2 H) in 0..1; float32.
 
     equirect: (P, H, 2 H, C). coverage: (P, H, 2 H) or (1, H, 2 H).
-    Raises ValueError as `checked_panoramas` does, and for a coverage that is 0 everywhere.
+    Raises ValueError as `check_panoramas` does, and for a coverage that is 0 everywhere.
     """
-    planes, coverage = checked_panoramas(equirect, coverage, "coverage")
-    pictures = planes.permute(0, 2, 3, 1).clamp(0, 1)
+    check_panoramas(equirect, coverage, mask_name="coverage")
+    pictures = equirect[..., :3].float().clamp(0, 1)
     if coverage is None:
         return pictures, None
-    coverage = coverage.clamp(0, 1)
+    coverage = coverage.float().clamp(0, 1).expand(len(pictures), -1, -1)
     if empty := (coverage.amax((1, 2)) == 0).nonzero().flatten().tolist():
         raise ValueError(
             f"The coverage of panorama {empty[0]} is 0 everywhere: it must be 1 where the panorama has a picture, as "

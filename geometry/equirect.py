@@ -72,10 +72,20 @@ def _grid_from_directions(directions: torch.Tensor) -> tuple[torch.Tensor, torch
     return torch.atan2(x, z) / math.pi, torch.atan2(y, torch.hypot(x, z)) / (math.pi / 2)
 
 
-def to_planes(pictures: torch.Tensor) -> torch.Tensor:
-    """(B, h, w, C >= 3) in any floating type to (B, 3, h, w) float32; alpha is dropped. Raises ValueError otherwise."""
+def check_pictures(pictures: torch.Tensor, name: str = "picture") -> None:
+    """Raises ValueError for pictures, called `name`, that are not (B, h, w, C >= 3), are empty, or hold NaN."""
     if pictures.ndim != 4 or pictures.shape[-1] < 3:
-        raise ValueError(f"Pictures must be (batch, height, width, 3 or 4 channels), not {tuple(pictures.shape)}.")
+        raise ValueError(f"The {name} must be (batch, height, width, 3 or 4 channels), not {tuple(pictures.shape)}.")
+    if pictures.numel() == 0:
+        raise ValueError(f"There is nothing in the {name}, {tuple(pictures.shape)}: at least one picture is needed.")
+    if not torch.isfinite(pictures[..., :3].sum(dtype=torch.float32)):
+        raise ValueError(
+            f"There are NaN or infinite numbers in the {name}: if a VAE made them, start ComfyUI with --fp32-vae."
+        )
+
+
+def to_planes(pictures: torch.Tensor) -> torch.Tensor:
+    """(B, h, w, C >= 3) in any floating type to (B, 3, h, w) float32; alpha is dropped."""
     return pictures[..., :3].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
 
 
@@ -99,14 +109,14 @@ def equirect_to_views(
 
     Where a view is coarser than the panorama at its centre, the panorama is averaged over the view's pixel: halved
     first, then read at every panorama pixel left. Longitudes wrap, and beyond a pole lies the other side's meridian.
-    Raises ValueError for a panorama that is not 2:1 or holds NaN, and for a mask of another size.
+    Raises ValueError as `check_panoramas` does.
     """
-    planes, mask = checked_panoramas(equirect, mask)
-    panoramas = planes.shape[0]
+    check_panoramas(equirect, mask)
+    panoramas, planes = equirect.shape[0], to_planes(equirect)
     views = planes.new_empty(panoramas, cameras.views, cameras.height, cameras.width, 3)
     masks = planes.new_ones(views.shape[:-1])
     if mask is not None:
-        planes = torch.cat((planes, mask[:, None]), dim=1)
+        planes = torch.cat((planes, mask.to(planes).expand(panoramas, -1, -1)[:, None]), dim=1)
     focal = cameras.intrinsics[:, 0, 0]
     planes = halve(planes, planes.shape[-1] / (2 * math.pi * focal.max().item()))
     source = _padded(planes.flatten(0, 1)[None])
@@ -121,28 +131,29 @@ def equirect_to_views(
     return views.flatten(0, 1), masks.flatten(0, 1)
 
 
-def checked_panoramas(
-    equirect: torch.Tensor, mask: torch.Tensor | None = None, name: str = "mask"
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """P panoramas as (P, 3, H, 2 H) and their mask, if there is one, as (P, H, 2 H), both float32.
+def check_panoramas(
+    equirect: torch.Tensor, mask: torch.Tensor | None = None, name: str = "panorama", mask_name: str = "mask"
+) -> None:
+    """Raises ValueError for P panoramas and a mask that do not fit each other, or are none.
 
-    equirect: (P, H, 2 H, C). mask: (P, H, 2 H) or (1, H, 2 H), called `name` in what is said about it.
-    Raises ValueError for panoramas that are not 2:1, for a mask of another size, and where either holds NaN.
+    equirect: (P, H, 2 H, C). mask: (P, H, 2 H) or (1, H, 2 H). `name` and `mask_name` are what users know them by.
     """
-    planes = to_planes(equirect)
-    panoramas, _, height, width = planes.shape
+    check_pictures(equirect, name)
+    panoramas, height, width = equirect.shape[:3]
     if width != 2 * height:
-        raise ValueError(f"An equirectangular panorama is twice as wide as high, not {width} x {height} pixels.")
-    if not torch.isfinite(planes.sum()):
-        raise ValueError("The panorama holds NaN or infinite numbers.")
+        raise ValueError(
+            f"An equirectangular {name} is twice as wide as high, not {width} x {height} pixels: connect one of Stitch "
+            "Equirect, or pad the picture to 2:1."
+        )
     if mask is None:
-        return planes, None
+        return
     if mask.shape not in ((panoramas, height, width), (1, height, width)):
-        raise ValueError(f"The {name} must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}.")
-    mask = mask.to(planes).expand(panoramas, -1, -1)
-    if not torch.isfinite(mask.sum()):
-        raise ValueError(f"The {name} holds NaN or infinite numbers.")
-    return planes, mask
+        raise ValueError(
+            f"The {mask_name} must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}: scale "
+            "it to the panorama's size."
+        )
+    if not torch.isfinite(mask.sum(dtype=torch.float32)):
+        raise ValueError(f"There are NaN or infinite numbers in the {mask_name}: mend the node that it comes from.")
 
 
 def _padded(planes: torch.Tensor) -> torch.Tensor:
@@ -154,13 +165,18 @@ def _padded(planes: torch.Tensor) -> torch.Tensor:
 
 
 def resize_panoramas(planes: torch.Tensor, width: int) -> torch.Tensor:
-    """(B, C, H, 2 H) panoramas at another width, antialiased, their wrap included; at their own: themselves."""
+    """(B, C, H, 2 H) panoramas at another width, averaged where that is coarser, over the wrap too."""
     if planes.shape[-1] == width:
         return planes
-    source = _padded(halve(planes, planes.shape[-1] / width))
-    columns, rows = (axis.float().to(planes.device) for axis in _pixel_centres(width, width // 2))
-    x, y = torch.meshgrid(columns, rows, indexing="xy")
-    return torch.cat([_read(panorama[None], x, y) for panorama in source])
+    batch, planes = len(planes), halve(planes, planes.shape[-1] / width)
+    samples = max(1, math.ceil(planes.shape[-1] / width - 1e-6))
+    source = _padded(planes.flatten(0, 1)[None])
+    columns, rows = (axis.float().to(planes.device) for axis in _pixel_centres(samples * width, samples * width // 2))
+    bands = []
+    for band in rows.split(samples * max(1, BLOCK // (samples * samples * width))):
+        x, y = torch.meshgrid(columns, band, indexing="xy")
+        bands.append(F.avg_pool2d(_read(source, x, y), samples))
+    return torch.cat(bands, dim=-2).unflatten(1, (batch, -1))[0]
 
 
 def _read(source: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

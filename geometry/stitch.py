@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from .cameras import Cameras
-from .equirect import checked_panoramas, equirect_angles, halve, resize_panoramas, to_planes
+from .equirect import check_panoramas, check_pictures, equirect_angles, halve, resize_panoramas, to_planes
 from .multiband import multiband
 from .projection import Projection, half_reach, runs
 
@@ -55,7 +55,7 @@ def stitch(
     coverage = views.new_zeros(panoramas, width // 2, width)
     fade = 0.0
     if background is not None:
-        equirect[:] = _checked_background(background, panoramas, width).to(views).permute(0, 2, 3, 1)
+        equirect[:] = _fitted_background(background, panoramas, width).to(views).permute(0, 2, 3, 1)
         fade = min(FADE, half_reach(cameras))
     for rows, planes, distance in BLENDS[blend](views, cameras, width):
         coverage[:, rows] = distance > 0
@@ -76,9 +76,9 @@ def native_width(cameras: Cameras, image_width: int) -> int:
 
 def _checked(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
     """The images as (V, P * 3, h, w) float32: of each view, all panoramas' colours."""
-    planes = to_planes(images)
-    count, _, height, width = planes.shape
-    if count == 0 or count % cameras.views:
+    check_pictures(images, "images")
+    count, height, width, _ = images.shape
+    if count % cameras.views:
         problem = "Too few images to stitch" if count < cameras.views else "The images are no multiple of the cameras"
         raise ValueError(f"{problem}: {count} images, {cameras.views} cameras.")
     if abs(width * cameras.height - height * cameras.width) > max(cameras.width, cameras.height) / 2:
@@ -90,17 +90,17 @@ def _checked(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
         raise ValueError(
             "Only views taken from one point can be stitched, but these cameras stand in different places."
         )
-    if not torch.isfinite(planes.sum()):
-        raise ValueError("The images to stitch hold NaN or infinite numbers.")
-    return planes.unflatten(0, (-1, cameras.views)).transpose(0, 1).flatten(1, 2)
+    return to_planes(images).unflatten(0, (-1, cameras.views)).transpose(0, 1).flatten(1, 2)
 
 
-def _checked_background(background: torch.Tensor, panoramas: int, width: int) -> torch.Tensor:
+def _fitted_background(background: torch.Tensor, panoramas: int, width: int) -> torch.Tensor:
     """The background as (P or 1, 3, width / 2, width) float32."""
-    planes, _ = checked_panoramas(background)
-    if len(planes) not in (1, panoramas):
-        raise ValueError(f"There are {len(planes)} backgrounds for {panoramas} panoramas: give one, or one for each.")
-    return resize_panoramas(planes, width)
+    check_panoramas(background, name="background")
+    if len(background) not in (1, panoramas):
+        raise ValueError(
+            f"There are {len(background)} backgrounds for {panoramas} panoramas: give one, or one for each."
+        )
+    return resize_panoramas(to_planes(background), width)
 
 
 def _single_band(weigh: Weigh, views: torch.Tensor, cameras: Cameras, width: int) -> Joined:

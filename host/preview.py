@@ -6,10 +6,12 @@ first latent. For the time of the run that object answers with all views joined.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import latent_preview
 import numpy as np
@@ -22,81 +24,125 @@ from ..geometry.cameras import Cameras
 from ..geometry.mosaic import Mosaic
 from ..geometry.stitch import native_width
 
-SECONDS = 0.5  # between two previews
+SECONDS = 0.5  # between two previews, at least
+SHARE = 0.03  # of a run's time that joining views may take
+
+Join = Callable[[list[Image.Image]], Image.Image]
 
 
 def with_live_preview(cameras: Cameras, executor, guider, sigmas, extra_args, callback, *args, **kwargs):
     """The host's SAMPLER_SAMPLE wrapper (its first argument bound): lets the callback's previewer show all views."""
     previewer = _previewer_of(callback)
-    if previewer is None:  # previews are off, or the callback is not the host's
+    if previewer is None:  # previews are off, or another pack makes its own
         return executor(guider, sigmas, extra_args, callback, *args, **kwargs)
-    preview = LivePreview(cameras, previewer.decode_latent_to_preview)
+    preview, last = LivePreview(cameras, previewer), None
 
     def timed_callback(step, x0, x, total_steps):
+        nonlocal last
+        last = step, x0, x, total_steps
         preview.announce(step + 1 == total_steps)
-        return callback(step, x0, x, total_steps)
+        return callback(*last)
 
-    own = previewer.decode_latent_to_preview_image
     previewer.decode_latent_to_preview_image = preview.picture
     try:
-        return executor(guider, sigmas, extra_args, timed_callback, *args, **kwargs)
+        samples = executor(guider, sigmas, extra_args, timed_callback, *args, **kwargs)
+        if last is not None and not preview.due:  # samplers that choose their steps do not say which is the last
+            preview.announce(last=True)
+            callback(*last)
+        return samples
     finally:
-        previewer.decode_latent_to_preview_image = own
+        del previewer.decode_latent_to_preview_image
 
 
-def _previewer_of(callback):
-    """The previewer that a callback of latent_preview.prepare_callback holds, if it has one."""
-    if not inspect.isfunction(callback):
+def _previewer_of(callback, depth: int = 3):
+    """The previewer that a callback of latent_preview.prepare_callback holds, also where others have wrapped it.
+
+    None where there is none, and where another pack has put its own in place.
+    """
+    if not inspect.isfunction(callback) or not depth:
         return None
-    return inspect.getclosurevars(callback).nonlocals.get("previewer")
+    held = _closure(callback)
+    if callback.__module__ != latent_preview.__name__:
+        return next(filter(None, (_previewer_of(value, depth - 1) for value in held.values())), None)
+    previewer = held.get("previewer")
+    method = getattr(previewer, "decode_latent_to_preview_image", None)
+    own = getattr(method, "__func__", None) is latent_preview.LatentPreviewer.decode_latent_to_preview_image
+    return previewer if own else None
+
+
+def _closure(function) -> dict[str, object]:
+    """The variables that a function has taken from around it, by name."""
+    held = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # not assigned yet
+            held[name] = cell.cell_contents
+    return held
 
 
 class LivePreview:
-    """Pictures of a run so far: panoramas, or a sheet of all views where the cameras stand in different places.
+    """Pictures of a run so far.
 
-    decode: takes latents (1, C, h, w) to a PIL image, by the user's preview method.
+    previewer: the host's, which takes latents to a picture of the first by the user's preview method.
+    due: whether the next picture is drawn.
     """
 
-    def __init__(self, cameras: Cameras, decode: Callable[[torch.Tensor], Image.Image]) -> None:
-        self.cameras, self._decode = cameras, decode
-        self._due, self._drawn = True, -math.inf
-        self._mosaic: Mosaic | None = None
+    def __init__(self, cameras: Cameras, previewer: latent_preview.LatentPreviewer) -> None:
+        self.due = True
+        self._cameras = cameras
+        self._decode, self._first = previewer.decode_latent_to_preview, previewer.decode_latent_to_preview_image
+        self._join: Join | None = None
+        self._drawn, self._cost = -math.inf, 0.0
 
     def announce(self, last: bool) -> None:
-        """Says before each picture whether it is the last; the others are drawn when SECONDS have passed."""
-        self._due = last or time.monotonic() - self._drawn >= SECONDS
+        """Says before each picture whether it is the last, which is always drawn."""
+        self.due = last or time.monotonic() - self._drawn >= max(SECONDS, self._cost / SHARE)
 
     def picture(self, format: str, x0: torch.Tensor) -> tuple[str, Image.Image, int] | None:
         """What the host sends as a preview of (P V, C, h, w) latents; None between two pictures."""
-        if not self._due:
+        if not self.due:
             return None
-        joined = self.join([self._decode(latents) for latents in x0.split(1)])
+        images = [] if len(x0) % self._cameras.views else [self._decode(latents) for latents in x0.split(1)]
+        if not images or not all(isinstance(image, Image.Image) for image in images):
+            return self._first(format, x0)  # another pack asks for latents, or decodes them, in its own way
+        self._join = self._join or view_joiner(self._cameras, images[0].size)
+        begin = time.monotonic()
+        joined = self._join(images)
         self._drawn = time.monotonic()
+        self._cost = self._drawn - begin
         return format, joined, latent_preview.MAX_PREVIEW_RESOLUTION
 
-    def join(self, images: list[Image.Image]) -> Image.Image:
-        """P V pictures of views, panorama by panorama, in one: panoramas below each other, or a sheet."""
-        if not self.cameras.in_one_point:
-            return _as_image(_sheet(_as_tensor(images)))
-        native = native_width(self.cameras, images[0].width)
-        width = min(native, latent_preview.MAX_PREVIEW_RESOLUTION // 2 * 2)
-        views = _as_tensor([image.reduce(native // width) for image in images])
-        if self._mosaic is None:
-            self._mosaic = Mosaic.of(self.cameras, (views.shape[2], views.shape[1]), width)
-        return _as_image(torch.cat([self._mosaic.draw(panorama) for panorama in views.split(self.cameras.views)]))
+
+def view_joiner(cameras: Cameras, size: tuple[int, int]) -> Join:
+    """Makes a function that joins P V pictures of views of this (width, height), panorama by panorama, to one picture.
+
+    Panoramas come below each other. Views of cameras in different places come as a sheet. All that follows from the
+    cameras is done here.
+    """
+    largest = max(2, latent_preview.MAX_PREVIEW_RESOLUTION // 2 * 2)
+    if cameras.in_one_point:
+        native = native_width(cameras, size[0])
+        width = min(native, largest)
+        shrink = native // width
+        mosaic = Mosaic.of(cameras, (-(-size[0] // shrink), -(-size[1] // shrink)), width)
+        draw = partial(_stack, mosaic, cameras.views)
+    else:
+        columns = max(1, round(math.sqrt(cameras.views * size[1] / size[0])))
+        shrink = max(1, columns * size[0] // largest)
+        draw = partial(_sheet, columns)
+
+    def join(images: list[Image.Image]) -> Image.Image:
+        views = np.stack([np.asarray(image.reduce(shrink)) for image in images])
+        return Image.fromarray(draw(torch.from_numpy(views)).to(torch.uint8).numpy())
+
+    return join
 
 
-def _sheet(views: torch.Tensor) -> torch.Tensor:
-    """(N, h, w, 3) pictures in rows, as nearly square as they go, black where the last row ends early."""
-    count, height, width, _ = views.shape
-    columns = max(1, round(math.sqrt(count * height / width)))
-    views = F.pad(views, (0, 0, 0, 0, 0, 0, 0, -count % columns))
+def _stack(mosaic: Mosaic, count: int, views: torch.Tensor) -> torch.Tensor:
+    """(P count, h, w, 3) views to P panoramas below each other."""
+    return torch.cat([mosaic.draw(panorama) for panorama in views.split(count)])
+
+
+def _sheet(columns: int, views: torch.Tensor) -> torch.Tensor:
+    """(N, h, w, 3) views in rows; black where the last row ends early."""
+    views = F.pad(views, (0, 0, 0, 0, 0, 0, 0, -len(views) % columns))
     return rearrange(views, "(r c) h w k -> (r h) (c w) k", c=columns)
-
-
-def _as_tensor(images: list[Image.Image]) -> torch.Tensor:
-    return torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-
-
-def _as_image(picture: torch.Tensor) -> Image.Image:
-    return Image.fromarray(picture.to(torch.uint8).numpy())

@@ -46,14 +46,24 @@ def save_panoramas(
             filename_prefix, folder_paths.get_output_directory(), width, height
         )
         results, texts = [], _texts(cls)
-        for index, (picture, box) in enumerate(zip(pictures, boxes, strict=True)):
-            file = f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_{FORMATS[format]}"
+        names = _free_names(folder, name, counter, len(pictures), format)
+        for picture, box, file in zip(pictures, boxes, names, strict=True):
             _write(Path(folder, file), format, _as_8_bit(picture[box]), texts, gpano_xmp(height, box, start_yaw_deg))
             results.append(ui.SavedResult(file, subfolder, io.FolderType.output))
     except OSError as error:
         reason = error.strerror or error
         raise RuntimeError(f"Save Panorama cannot write to the folder {folder}: {reason}.") from error
     return ui.SavedImages(results)
+
+
+def _free_names(folder: str, name: str, counter: int, count: int, format: str) -> list[str]:
+    """Names for `count` files, numbered from `counter` on, or from where all are free: the host does not count files
+    whose names hold %batch_num%."""
+    while True:
+        names = [f"{name.replace('%batch_num%', str(i))}_{counter + i:05}_{FORMATS[format]}" for i in range(count)]
+        if not any(Path(folder, file).exists() for file in names):
+            return names
+        counter += 1
 
 
 def _texts(cls: type[io.ComfyNode]) -> dict[str, str]:

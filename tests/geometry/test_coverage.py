@@ -51,7 +51,7 @@ def test_coverage_of_another_size_names_both_sizes(shape):
 def test_coverage_that_is_no_number(number):
     coverage = ones(1, 8, 16)
     coverage[0, 3, 3] = number
-    with pytest.raises(ValueError, match="The coverage holds NaN"):
+    with pytest.raises(ValueError, match="NaN or infinite numbers in the coverage"):
         panoramas_and_coverage(ones(1, 8, 16, 3), coverage)
 
 

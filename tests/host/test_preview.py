@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from comfy_nodes import host_node
+from PIL import Image
 
 pytestmark = pytest.mark.host
 VIEW = 8  # latent pixels of a view's side
@@ -123,6 +124,46 @@ def test_between_previews_progress_goes_on_and_the_last_step_is_drawn(demo, prog
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("sampler_name", ["euler_ancestral", "heun", "dpm_fast", "dpm_adaptive"])
+def test_last_step_is_drawn_whatever_the_sampler_says_of_steps(demo, progress, monkeypatch, sampler_name):
+    from mvdiffusion_pack.host import preview
+
+    monkeypatch.setattr(preview, "SECONDS", 1e6)
+    demo.sample(steps=5, sampler_name=sampler_name, scheduler="normal")
+    assert progress[0][1] is not None and progress[-1][1] is not None
+    assert len(pictures(progress)) <= 3  # dpm_adaptive goes on after what it calls the last
+
+
+def test_costly_joining_waits_until_it_is_three_percent(demo, progress, monkeypatch):
+    from mvdiffusion_pack.host import preview
+
+    monkeypatch.setattr(preview, "SHARE", 1e-9)
+    demo.sample(steps=4)
+    assert [picture is not None for _, picture in progress] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("largest", [1, 40, 512])
+def test_taesd_previews_are_decoded_view_by_view_and_shrunk(demo, progress, monkeypatch, tmp_path, largest):
+    import folder_paths
+    import latent_preview
+    from comfy.taesd.taesd import TAESD
+    from safetensors.torch import save_file
+
+    torch.manual_seed(5)
+    name = demo.model.model.latent_format.taesd_decoder_name
+    shapes = TAESD(latent_channels=4).taesd_decoder.state_dict()
+    save_file({key: 0.1 * torch.randn(like.shape) for key, like in shapes.items()}, tmp_path / f"{name}.safetensors")
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "vae_approx", ([str(tmp_path)], {".safetensors"}))
+    folder_paths.filename_list_cache.pop("vae_approx", None)
+    monkeypatch.setattr(latent_preview.args, "preview_method", latent_preview.LatentPreviewMethod.TAESD)
+    monkeypatch.setattr(latent_preview, "MAX_PREVIEW_RESOLUTION", largest)
+    demo.sample()
+    native = 118  # 2 pi times the focal length of views 64 pixels wide, made even
+    width = min(native, max(2, largest))
+    assert [picture.shape for picture in pictures(progress)] == [(width // 2, width, 3)] * 2
+    assert largest == 1 or pictures(progress)[-1].std() > 1
+
+
 def test_model_without_cameras_shows_the_first_view_as_ever(demo, progress):
     import nodes
 
@@ -154,6 +195,44 @@ def test_other_callbacks_than_the_hosts_are_left_alone(demo, progress):
     assert progress == []
 
 
+def test_callbacks_that_others_wrap_around_the_hosts_are_found(demo, progress, monkeypatch):
+    import latent_preview
+
+    prepare = latent_preview.prepare_callback
+
+    def wrapped(*args):
+        inner = prepare(*args)
+        return lambda step, x0, x, total: inner(step, x0, x, total)
+
+    monkeypatch.setattr(latent_preview, "prepare_callback", wrapped)
+    demo.sample(steps=3)
+    assert [picture.shape for picture in pictures(progress)] == [(WIDTH // 2, WIDTH, 3)] * 3
+
+
+def test_previewers_of_other_packs_are_left_alone(demo, progress, monkeypatch):
+    import latent_preview
+
+    class Own(latent_preview.Latent2RGBPreviewer):
+        def decode_latent_to_preview_image(self, preview_format, x0):
+            return preview_format, Image.new("RGB", (3, 2)), 512
+
+    factors = demo.model.model.latent_format.latent_rgb_factors
+    monkeypatch.setattr(latent_preview, "get_previewer", lambda *_: Own(factors))
+    demo.sample()
+    assert [picture.shape for picture in pictures(progress)] == [(2, 3, 3)] * 2
+
+
+def test_callbacks_that_ask_for_one_view_get_it(demo, progress):
+    import latent_preview
+
+    from mvdiffusion_pack.host.preview import with_live_preview
+
+    callback = latent_preview.prepare_callback(demo.model, 1)
+    asks = lambda guider, sigmas, extra_args, callback: callback(0, torch.zeros(1, 4, VIEW, VIEW), None, 1)  # noqa: E731
+    with_live_preview(demo.cameras, asks, None, None, {}, callback)
+    assert [picture.shape for picture in pictures(progress)] == [(VIEW, VIEW, 3)]
+
+
 def test_the_hosts_previewer_is_its_own_again_after_a_failed_run(demo, progress):
     import latent_preview
 
@@ -171,26 +250,28 @@ def test_the_hosts_previewer_is_its_own_again_after_a_failed_run(demo, progress)
     assert [picture.shape for picture in pictures(progress)] == [(WIDTH // 2, WIDTH, 3), (VIEW, VIEW, 3)]
 
 
-def test_views_from_different_places_come_as_a_sheet(demo):
-    from PIL import Image
-
-    from mvdiffusion_pack.host.preview import LivePreview
-
+@pytest.fixture
+def apart(demo):
+    """The demo's cameras, each in another place."""
     moved = demo.cameras.cam_to_world.clone()
     moved[:, 0, 3] = torch.arange(4)
-    preview = LivePreview(dataclasses.replace(demo.cameras, cam_to_world=moved), None)
-    sheet = np.asarray(preview.join([Image.new("RGB", (6, 3), (50 * view, 0, 9)) for view in range(3)]))
-    np.testing.assert_array_equal(sheet[..., 0], np.repeat([0, 50, 100], 3)[:, None].repeat(6, axis=1))
+    return dataclasses.replace(demo.cameras, cam_to_world=moved)
 
 
-def test_sheet_of_square_views_is_nearly_square(demo):
-    from PIL import Image
+def sheet(cameras, size: tuple[int, int], reds: list[int]) -> np.ndarray:
+    from mvdiffusion_pack.host.preview import view_joiner
 
-    from mvdiffusion_pack.host.preview import LivePreview
+    return np.asarray(view_joiner(cameras, size)([Image.new("RGB", size, (red, 0, 9)) for red in reds]))
 
-    moved = demo.cameras.cam_to_world.clone()
-    moved[:, 2, 3] = torch.arange(4)
-    preview = LivePreview(dataclasses.replace(demo.cameras, cam_to_world=moved), None)
-    sheet = np.asarray(preview.join([Image.new("RGB", (4, 4), (10 + view, 0, 0)) for view in range(5)]))
-    assert sheet.shape == (12, 8, 3)
-    np.testing.assert_array_equal(sheet[::4, ::4, 0], [[10, 11], [12, 13], [14, 0]])
+
+def test_views_from_different_places_come_as_a_nearly_square_sheet(apart):
+    picture = sheet(apart, (4, 4), [10, 11, 12, 13])
+    np.testing.assert_array_equal(picture[..., 0], np.kron([[10, 11], [12, 13]], np.ones((4, 4))))
+
+
+def test_sheet_of_wide_views_has_fewer_columns(apart):
+    assert sheet(apart, (8, 2), [10, 11, 12, 13]).shape == (8, 8, 3)
+
+
+def test_sheet_of_large_views_is_no_larger_than_previews_are(apart):
+    assert sheet(apart, (512, 512), [0] * 4).shape == (512, 512, 3)

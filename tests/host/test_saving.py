@@ -202,6 +202,12 @@ def test_batch_number_and_subfolder_are_filled_in(save, output):
     assert all(path.is_file() for path in paths)
 
 
+def test_second_run_with_batch_numbers_overwrites_nothing(save, output):
+    first, second = (save(noise(2), filename_prefix="view%batch_num%") for _ in range(2))
+    assert [path.name for path in first] == ["view0_00001_.png", "view1_00002_.png"]
+    assert [path.name for path in second] == ["view0_00002_.png", "view1_00003_.png"]
+
+
 def test_prefix_that_leaves_the_output_folder_is_refused(save, output):
     with pytest.raises(Exception, match="outside the output folder"):
         save(noise(), filename_prefix="../panorama")
