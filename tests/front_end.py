@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import struct
 from collections.abc import Iterator
@@ -12,6 +13,12 @@ import pytest
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 QUIET = [f"--disable-{feature}" for feature in ("background-networking", "component-update", "sync", "gpu", "quic")]
 WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+# Errors of the front end itself in the console: a new user has no files yet, and its start and its search for models.
+OWN_ERRORS = re.compile(
+    r"Failed to load resource: .* 404 .*/(user\.css|favicon\.ico|api/userdata[/?].*)"
+    r"|ComfyApp graph accessed before initialization .*/assets/.*"
+    r"|(Connecting to|Fetch API cannot load) '?https://huggingface\.co/.*/assets/.*"
+)
 READY = """() => document.querySelector("#graph-canvas") && window.app?.extensionManager
     && "MVDiffusionKSampler" in (window.LiteGraph?.registered_node_types ?? {})"""
 
@@ -36,13 +43,21 @@ def chromium() -> Iterator:
 def new_page(browser):
     """A page for `open_front_end`.
 
-    Its `errors` collects the exceptions that nobody caught in it, its `previews` the files of all live previews.
+    Its `errors` collects the exceptions that nobody caught in it and the errors in its console, its `previews` the
+    files of all live previews.
     """
     page = browser.new_page(viewport={"width": 1600, "height": 900})
     page.errors, page.previews = [], []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda message: _keep_error(page.errors, message))
     page.on("websocket", lambda socket: socket.on("framereceived", lambda data: _collect(page.previews, data)))
     return page
+
+
+def _keep_error(errors: list[str], message) -> None:
+    text = f"{message.text} {message.location['url']}"
+    if message.type == "error" and not OWN_ERRORS.fullmatch(text):
+        errors.append(text)
 
 
 def _collect(previews: list[bytes], data: str | bytes) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import comfy_host
 import numpy as np
 import torch
+from front_end import new_page
 from in_process import ROOT
 from PIL import Image
 from sphere import cameras_at
@@ -23,26 +24,47 @@ ARTEFACTS = Path(os.environ.get("MVDIFFUSION_ARTEFACTS", ROOT / ".artifacts"))
 WIDTH = 1024  # of the panoramas
 CLOSE = 3.0  # mean difference of pictures in 0..255 that show the same
 COVERED = 20  # degrees of latitude, either way, that the panorama with coverage has
-# Watches and restrains the page's use of WebGL.
+# Watches and restrains the page's use of WebGL. A limit of 0 is none.
 PROBE = """
-window.probe = {draws: 0, pictures: 0, largest: null, missing: false};
-const {drawArrays, generateMipmap, getParameter} = WebGL2RenderingContext.prototype;
-WebGL2RenderingContext.prototype.drawArrays = function (...args) {
-    probe.draws++;
-    return drawArrays.apply(this, args);
-};
-WebGL2RenderingContext.prototype.generateMipmap = function (...args) {
-    probe.pictures++;
-    return generateMipmap.apply(this, args);
-};
-WebGL2RenderingContext.prototype.getParameter = function (name) {
-    return (name === this.MAX_TEXTURE_SIZE && probe.largest) || getParameter.call(this, name);
-};
-const {getContext} = HTMLCanvasElement.prototype;
-HTMLCanvasElement.prototype.getContext = function (kind, ...args) {
-    return probe.missing && kind.startsWith("webgl") ? null : getContext.call(this, kind, ...args);
-};
+window.probe = {draws: 0, pictures: 0, contexts: [], largest: 0, viewport: 0, buffer: 0, memory: 0, missing: false};
+{
+    const gl = WebGL2RenderingContext.prototype;
+    const {drawArrays, generateMipmap, getParameter, getError, texStorage2D} = gl;
+    gl.drawArrays = function (...args) {
+        probe.draws++;
+        return drawArrays.apply(this, args);
+    };
+    gl.generateMipmap = function (...args) {
+        probe.pictures++;
+        return generateMipmap.apply(this, args);
+    };
+    gl.getParameter = function (name) {
+        if (name === this.MAX_TEXTURE_SIZE && probe.largest) return probe.largest;
+        if (name === this.MAX_VIEWPORT_DIMS && probe.viewport) return new Int32Array(2).fill(probe.viewport);
+        return getParameter.call(this, name);
+    };
+    let full = false;
+    gl.texStorage2D = function (target, levels, format, width, height) {
+        full = probe.memory && width > probe.memory;
+        if (!full) texStorage2D.call(this, target, levels, format, width, height);
+    };
+    gl.getError = function () {
+        const error = getError.call(this);
+        return full ? this.OUT_OF_MEMORY : error;
+    };
+    const {get} = Object.getOwnPropertyDescriptor(gl, "drawingBufferWidth");
+    const granted = function () { return Math.min(get.call(this), probe.buffer || Infinity) };
+    Object.defineProperty(gl, "drawingBufferWidth", {get: granted});
+    const {getContext} = HTMLCanvasElement.prototype;
+    HTMLCanvasElement.prototype.getContext = function (kind, ...args) {
+        if (probe.missing && kind.startsWith("webgl")) return null;
+        const context = getContext.call(this, kind, ...args);
+        if (kind === "webgl2") probe.contexts.push(context);
+        return context;
+    };
+}
 """
+FREE = "Object.assign(probe, {largest: 0, viewport: 0, buffer: 0, memory: 0, missing: false})"
 
 
 @functools.cache
@@ -61,6 +83,15 @@ def write_pictures(folder: Path) -> None:
     rows = round(WIDTH / 2 * (0.5 - COVERED / 180))
     coverage[rows:-rows] = 255
     Image.fromarray(coverage).save(folder / "coverage.png")
+
+
+def watched_page(browser):
+    """A page for `open_front_end` with the PROBE; its `requests` collects what it has asked for."""
+    page = new_page(browser)
+    page.add_init_script(PROBE)
+    page.requests = []
+    page.on("request", lambda request: page.requests.append(request.url))
+    return page
 
 
 def cut(name: str, yaw: float, pitch: float, fov: float, width: int, height: int) -> np.ndarray:
@@ -96,7 +127,14 @@ class Viewer:
             graph["4"] = {"class_type": "LoadImageMask", "inputs": {"image": coverage, "channel": "red"}}
             show["coverage"] = ["4", 0]
         graph["9"] = {"class_type": "MVDiffusionPreviewPanorama", "inputs": show}
-        self.page.evaluate("async graph => { app.nodeOutputs = {}; await app.loadApiJson(graph, 'viewer') }", graph)
+        self.page.evaluate(
+            """async graph => {
+                app.canvas.setGraph(app.graph.rootGraph); // 0.3.64 stays in a subgraph that was open
+                app.nodeOutputs = {};
+                await app.loadApiJson(graph, "viewer");
+            }""",
+            graph,
+        )
         self.page.evaluate(
             """() => {
                 const node = window.preview = app.graph.getNodeById(9);
@@ -126,6 +164,15 @@ class Viewer:
         yield
         self.page.wait_for_function("before => probe.pictures > before", arg=before)
         self.settle()
+
+    def contexts(self) -> int:
+        """How many WebGL contexts there are on the page, half a second later."""
+        self.page.wait_for_timeout(500)
+        return self.page.evaluate("() => probe.contexts.filter(context => !context.isContextLost()).length")
+
+    def asked_for(self) -> int:
+        """How many panoramas the page has asked for."""
+        return sum("/view?" in url and "type=temp" in url for url in self.page.requests)
 
     def settle(self) -> None:
         """Until what was asked for has been drawn."""
@@ -170,6 +217,30 @@ class Viewer:
         """Saves the page for people to look at."""
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=ARTEFACTS / f"viewer_{name}.png")
+
+    def zoom_graph(self) -> None:
+        """By half, with the viewer still on the screen."""
+        self.page.evaluate("() => { Object.assign(app.canvas.ds, {scale: 1.5, offset: [-300, -100]}) }")
+        self.page.evaluate("() => app.canvas.setDirty(true, true)")
+        self.page.wait_for_timeout(200)
+
+    def wheel_on_graph(self, x: float, y: float) -> float:
+        """Turns the wheel at a place of the screen; returns how much that zooms the graph, and takes it back."""
+        self.page.mouse.move(x, y)
+        self.page.mouse.wheel(0, -100)
+        self.page.wait_for_function("() => app.canvas.ds.scale !== 1")
+        self.page.wait_for_timeout(200)  # it may go on
+        scale = self.page.evaluate("() => app.canvas.ds.scale")
+        self.page.evaluate("() => { Object.assign(app.canvas.ds, {scale: 1, offset: [0, 0]}) }")
+        self.page.evaluate("() => app.canvas.setDirty(true, true)")
+        self.settle()
+        return scale
+
+    def assert_sharp(self) -> None:
+        """The picture has as many pixels as it takes on the screen."""
+        sizes = "canvas => [canvas.width, canvas.getBoundingClientRect().width]"
+        pixels, width = self.page.locator(".mvd-panorama canvas").evaluate(sizes)
+        assert pixels == round(width)
 
     def assert_shows(self, name: str) -> None:
         """The saved view and the screen's are what Equirect to Views gives at the direction that the viewer writes."""

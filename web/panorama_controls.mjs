@@ -30,6 +30,7 @@ export function addKeys(element, viewer) {
 
 export function addWheel(element, viewer) {
     const zoom = (event) => {
+        if (!viewer.canTurn) return; // the graph may have it
         event.preventDefault();
         event.stopPropagation();
         const pixels = event.deltaY * [1, 16, element.clientHeight][event.deltaMode];

@@ -3,6 +3,8 @@
 const GONE =
     "This picture is gone: temporary pictures are deleted when ComfyUI restarts. Queue the workflow again.";
 
+const DECODING = { colorSpaceConversion: "none", premultiplyAlpha: "premultiply" };
+
 /** What went wrong, in words for the user. */
 export class PictureError extends Error {}
 
@@ -14,17 +16,20 @@ export class PictureError extends Error {}
  */
 export async function loadPicture(url, largest, signal) {
     const blob = await download(url, signal);
-    const options = { colorSpaceConversion: "none", premultiplyAlpha: "premultiply" };
-    const bitmap = await createImageBitmap(blob, options).catch(() => {
+    const bitmap = await createImageBitmap(blob, DECODING).catch(() => {
         throw new PictureError("The browser could not decode this picture: it may be too large for its memory.");
     });
     const { width, height } = bitmap;
-    const scale = largest / Math.max(width, height);
-    if (scale >= 1) return { bitmap, width, height };
-    const size = { resizeWidth: Math.round(scale * width), resizeHeight: Math.round(scale * height) };
-    const scaled = await createImageBitmap(bitmap, { ...options, ...size, resizeQuality: "high" });
+    return { bitmap: await shrink(bitmap, largest / Math.max(width, height)), width, height };
+}
+
+/** Takes an ImageBitmap with premultiplied alpha; returns it `scale` times as large. Leaves it as it is from 1 on. */
+export async function shrink(bitmap, scale) {
+    if (scale >= 1) return bitmap;
+    const size = { resizeWidth: Math.round(scale * bitmap.width), resizeHeight: Math.round(scale * bitmap.height) };
+    const scaled = await createImageBitmap(bitmap, { ...DECODING, ...size, resizeQuality: "high" });
     bitmap.close();
-    return { bitmap: scaled, width, height };
+    return scaled;
 }
 
 async function download(url, signal) {

@@ -18,7 +18,7 @@ class SphereRenderer {
         this.restore();
     }
 
-    /** Largest width and height of pictures and of the canvas, in pixels. */
+    /** Largest width and height of pictures, in pixels. */
     get largest() {
         return this.gl.getParameter(this.gl.MAX_TEXTURE_SIZE);
     }
@@ -34,7 +34,7 @@ class SphereRenderer {
         this.texture = null;
     }
 
-    /** Takes over an ImageBitmap with premultiplied alpha. */
+    /** Takes over an ImageBitmap with premultiplied alpha. Returns false, and leaves it, where memory is too small. */
     setPicture(bitmap) {
         const { gl } = this;
         gl.deleteTexture(this.texture); // first: two large panoramas may not fit
@@ -47,18 +47,37 @@ class SphereRenderer {
         gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
         gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, gl.REPEAT);
         gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
+        if (gl.getError() === gl.OUT_OF_MEMORY) {
+            gl.deleteTexture(this.texture);
+            return false;
+        }
         bitmap.close();
+        return true;
     }
 
     /** Fills the canvas. Where the panorama is not covered there is a marked ground, or nothing. */
     draw(view, { ground = true } = {}) {
         const { gl, uniforms } = this;
-        const { width, height } = this.canvas;
+        const { drawingBufferWidth: width, drawingBufferHeight: height } = gl; // less than the canvas without memory
         gl.viewport(0, 0, width, height);
         gl.uniformMatrix3fv(uniforms.worldFromCamera, false, view.worldFromCamera);
         gl.uniform2f(uniforms.halfPlane, view.halfWidth, (view.halfWidth * height) / width);
         gl.uniform1f(uniforms.ground, ground ? 1 : 0);
         gl.drawArrays(gl.TRIANGLES, 0, 3);
+    }
+
+    /**
+     * A PNG of the view `width` pixels wide, or as wide as possible, transparent where nothing is covered; null where
+     * the browser has no memory. Its size stays the canvas's: that is to be drawn again.
+     */
+    async copy(view, width) {
+        const { canvas, gl } = this;
+        const largest = Math.min(this.largest, ...gl.getParameter(gl.MAX_VIEWPORT_DIMS));
+        resize(canvas, Math.min(width / canvas.width, largest / Math.max(canvas.width, canvas.height)));
+        const granted = [gl.drawingBufferWidth / canvas.width, gl.drawingBufferHeight / canvas.height];
+        resize(canvas, Math.min(...granted)); // or the file is cropped
+        this.draw(view, { ground: false });
+        return new Promise((resolve) => canvas.toBlob(resolve)); // of what the canvas holds now
     }
 
     /** Gives the GPU's memory back at once, not when the garbage collector comes by. */
@@ -80,6 +99,7 @@ class FlatRenderer {
     setPicture(bitmap) {
         this.release();
         this.bitmap = bitmap;
+        return true;
     }
 
     draw() {
@@ -93,6 +113,11 @@ class FlatRenderer {
     release() {
         this.bitmap?.close();
     }
+}
+
+function resize(canvas, scale) {
+    const [width, height] = [canvas.width, canvas.height].map((pixels) => Math.max(Math.round(scale * pixels), 1));
+    Object.assign(canvas, { width, height });
 }
 
 function createProgram(gl) {

@@ -1,6 +1,7 @@
 /** The viewer's looks, in the colours of ComfyUI's theme. */
 
-export const STYLE = `
+const ID = "mvd-panorama-style";
+const STYLE = `
 .mvd-panorama {
     box-sizing: border-box;
     container-type: inline-size;
@@ -161,3 +162,12 @@ export const STYLE = `
     }
 }
 `;
+
+/** Gives the page the looks of all viewers. */
+export function addStyle() {
+    if (document.getElementById(ID)) return;
+    const style = document.createElement("style");
+    style.id = ID;
+    style.textContent = STYLE;
+    document.head.append(style);
+}

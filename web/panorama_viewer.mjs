@@ -1,15 +1,19 @@
 /** An element to look around in panoramas: picture, notes and toolbar. Knows nothing of ComfyUI's nodes. */
 
 import { addKeys, addPointers, addWheel } from "./panorama_controls.mjs";
-import { loadPicture, PictureError, saveFile } from "./panorama_picture.mjs";
+import { loadPicture, PictureError, saveFile, shrink } from "./panorama_picture.mjs";
 import { createRenderer } from "./panorama_renderer.mjs";
-import { STYLE } from "./panorama_style.mjs";
+import { createStage } from "./panorama_stage.mjs";
+import { addStyle } from "./panorama_style.mjs";
 import { fillToolbar } from "./panorama_toolbar.mjs";
 import { View } from "./panorama_view.mjs";
 
 const MOST_PIXELS = 3840 * 2160; // of the canvas, however far the graph is zoomed in
+const LEAST_WIDTH = 512; // of a panorama that is shown smaller for want of memory
 const HINT = "Queue the workflow to look around here";
+const LOADING = "Loading";
 const FLAT = "This browser has no WebGL: the panorama is shown flat";
+const FULL = "There is not enough graphics memory for this panorama: close other programs that use it";
 const LOST = "The browser took the graphics memory away; the picture returns as soon as there is some";
 
 /**
@@ -18,7 +22,7 @@ const LOST = "The browser took the graphics memory away; the picture returns as 
  */
 export class PanoramaViewer {
     #element;
-    #stage = make("div", "mvd-panorama-stage");
+    #stage = createStage("mvd-panorama-stage");
     #note = make("div", "mvd-panorama-note");
     #updateToolbar;
     #view = new View();
@@ -30,30 +34,38 @@ export class PanoramaViewer {
     #frame = 0;
     #changed = false;
 
-    /** Fills `element`. `onAppear` is called when it comes onto the page, and when its size changes. */
-    constructor(element, onAppear) {
+    /**
+     * Fills `element`. `onAppear` is called when it comes onto the page, and when its size changes, `onLeave` when it
+     * has left the page.
+     */
+    constructor(element, { onAppear, onLeave }) {
         this.#element = element;
         element.classList.add("mvd-panorama");
-        element.dataset.captureWheel = true; // Vue's nodes leave the wheel to focused elements that ask for it so
         this.#stage.tabIndex = 0;
         this.#stage.setAttribute("role", "application");
         this.#stage.setAttribute("aria-label", "Panorama: drag, or press the arrow keys, to look around");
         this.#note.setAttribute("role", "status");
         this.#stage.append(this.#note);
-        const style = make("style");
-        style.textContent = STYLE;
         const bar = make("div", "mvd-panorama-bar");
         this.#updateToolbar = fillToolbar(bar, this);
-        element.append(style, this.#stage, bar);
+        addStyle();
+        element.append(this.#stage, bar);
         addPointers(this.#stage, this);
         addWheel(element, this);
         addKeys(element, this);
+        this.#stage.addEventListener("appear", onAppear);
+        this.#stage.addEventListener("leave", onLeave);
         const resizes = new ResizeObserver(() => {
             onAppear();
             this.refresh();
         });
         resizes.observe(this.#stage);
         this.#empty(HINT);
+    }
+
+    /** Whether there is a picture to turn and zoom. */
+    get canTurn() {
+        return this.#width > 0 && !this.#renderer.flat;
     }
 
     /** Shows one of these pictures. The direction stays as it is: people compare results. */
@@ -76,6 +88,8 @@ export class PanoramaViewer {
         this.#renderer = null;
         this.#urls = [];
         this.#empty(HINT);
+        cancelAnimationFrame(this.#frame);
+        this.#frame = 0;
     }
 
     /** Turns by steps, each a twentieth of what is seen. */
@@ -113,20 +127,15 @@ export class PanoramaViewer {
     }
 
     async toggleFullScreen() {
+        if (!document.fullscreenEnabled) return;
         const active = document.fullscreenElement === this.#element;
         await (active ? document.exitFullscreen() : this.#element.requestFullscreen()).catch(() => {}); // not allowed
     }
 
     /** Downloads the view, at its centre as fine as the panorama, and transparent where that is not covered. */
     async save() {
-        if (!this.#width || this.#renderer.flat) return;
-        const { canvas, largest } = this.#renderer;
-        const { width, height } = canvas;
-        const scale = Math.min(this.#view.nativeWidth(this.#width) / width, largest / Math.max(width, height));
-        canvas.width = Math.round(scale * width);
-        canvas.height = Math.round(scale * height);
-        this.#renderer.draw(this.#view, { ground: false });
-        const copy = new Promise((resolve) => canvas.toBlob(resolve)); // of what the canvas holds now
+        if (!this.canTurn) return;
+        const copy = this.#renderer.copy(this.#view, this.#view.nativeWidth(this.#width));
         this.#draw();
         const [yaw, pitch, fov] = [this.#view.yaw, this.#view.pitch, this.#view.fov].map(Math.round);
         const file = await copy;
@@ -135,15 +144,15 @@ export class PanoramaViewer {
     }
 
     async #load() {
+        if (!this.#urls.length) return;
         this.#loading?.abort();
         const { signal } = (this.#loading = new AbortController());
-        if (!this.#width) this.#say("Loading");
+        if (!this.#width) this.#say(LOADING);
         this.#update();
         try {
             this.#renderer ??= this.#start();
-            const { bitmap, ...size } = await loadPicture(this.#urls[this.#index], this.#renderer.largest, signal);
-            if (signal.aborted) bitmap.close();
-            else this.#take(bitmap, size);
+            const { bitmap, ...file } = await loadPicture(this.#urls[this.#index], this.#renderer.largest, signal);
+            await this.#take(bitmap, file, signal);
         } catch (error) {
             if (signal.aborted) return;
             this.#empty(error.message);
@@ -166,6 +175,7 @@ export class PanoramaViewer {
             if (renderer === this.#renderer) this.#empty(LOST);
         });
         canvas.addEventListener("webglcontextrestored", () => {
+            if (renderer !== this.#renderer) return;
             renderer.restore();
             this.#load();
         });
@@ -173,12 +183,18 @@ export class PanoramaViewer {
         return renderer;
     }
 
-    /** Shows a loaded picture; `width` and `height` are those of its file. */
-    #take(bitmap, { width, height }) {
-        this.#width = bitmap.width;
+    /** Shows a loaded picture, smaller if the GPU has no memory for it. `file`: the file's width and height. */
+    async #take(bitmap, file, signal) {
+        if (signal.aborted) return bitmap.close();
+        const { width, height } = bitmap; // it has none when it is closed
+        if (!this.#renderer.setPicture(bitmap)) {
+            this.#empty(LOADING);
+            if (width <= LEAST_WIDTH) throw new PictureError(FULL);
+            return this.#take(await shrink(bitmap, 0.5), file, signal);
+        }
+        this.#width = width;
         const notes = this.#renderer.flat ? [FLAT] : [];
-        if (bitmap.width < width) notes.push(`Shown at ${bitmap.width} x ${bitmap.height} of ${width} x ${height}`);
-        this.#renderer.setPicture(bitmap);
+        if (width < file.width) notes.push(`Shown at ${width} x ${height} of ${file.width} x ${file.height}`);
         this.#say(notes.join(". "));
         this.#update();
     }
@@ -188,6 +204,7 @@ export class PanoramaViewer {
     }
 
     #update() {
+        this.#element.dataset.captureWheel = this.canTurn; // Vue's nodes leave it to focused elements that ask so
         this.#element.dataset.picture = this.#width ? "shown" : "none";
         this.#updateToolbar({
             view: this.#view,

@@ -7,11 +7,11 @@ import json
 import comfy_host
 import numpy as np
 import pytest
-from front_end import chromium, new_page, open_front_end
+from front_end import chromium, open_front_end
 from in_process import ROOT
 from PIL import Image
 from sphere import detailed
-from viewer_page import PROBE, Viewer, write_pictures
+from viewer_page import FREE, Viewer, watched_page, write_pictures
 
 
 @pytest.fixture(scope="package")
@@ -42,23 +42,12 @@ def browser():
 
 @pytest.fixture(scope="module")
 def panorama_page(browser, server: comfy_host.Server):
-    """The front end of a host that has the viewer's pictures; its `requests` collects what it has asked for."""
+    """The front end of a host that has the viewer's pictures."""
     write_pictures(server.workdir / "input")
-    page = new_page(browser)
-    page.add_init_script(PROBE)
-    page.requests = []
-    page.on("request", lambda request: page.requests.append(request.url))
+    page = watched_page(browser)
     open_front_end(page, server.url)
     page.wait_for_load_state("networkidle")
-    page.on("console", lambda message: _keep_error(page, message))
     return page
-
-
-def _keep_error(page, message) -> None:
-    """Collects errors in the console, but the front end's own about a new user's settings and models that it offers."""
-    text = f"{message.text} {message.location['url']}"
-    if message.type == "error" and "/api/userdata/" not in text and "huggingface" not in text:
-        page.errors.append(text)
 
 
 @pytest.fixture
@@ -66,5 +55,5 @@ def viewer(panorama_page, server: comfy_host.Server):
     """Nothing shown yet. No test may leave an error in the console."""
     panorama_page.errors.clear()
     yield Viewer(panorama_page, server)
-    panorama_page.evaluate("() => Object.assign(probe, {largest: null, missing: false})")
+    panorama_page.evaluate(FREE)
     assert panorama_page.errors == []

@@ -31,7 +31,7 @@ pytestmark = browser_tests
 
 @pytest.fixture(scope="module")
 def front_end(server: comfy_host.Server):
-    """The front end in a headless browser; `front_end.errors` collects the exceptions that nobody caught in it."""
+    """The front end in a headless browser; `front_end.errors` collects what went wrong in it."""
     with chromium() as browser:
         page = new_page(browser)
         open_front_end(page, server.url)

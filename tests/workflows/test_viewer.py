@@ -105,13 +105,9 @@ def test_batch_is_leafed_through(viewer: Viewer):
 
 def test_zoomed_graph_gets_the_pixels_of_the_screen(viewer: Viewer):
     viewer.show("waves1.png")
-    viewer.page.evaluate("() => { Object.assign(app.canvas.ds, {scale: 1.5, offset: [-300, -100]}) }")
-    viewer.page.evaluate("() => app.canvas.setDirty(true, true)")
-    viewer.page.wait_for_timeout(200)
-    sizes = "canvas => [canvas.width, canvas.getBoundingClientRect().width]"
-    pixels, width = viewer.page.locator(".mvd-panorama canvas").evaluate(sizes)
-    assert width > 500
-    assert pixels == round(width)
+    viewer.zoom_graph()
+    assert viewer.stage.bounding_box()["width"] > 500
+    viewer.assert_sharp()
     viewer.assert_shows("waves1.png")
 
 
@@ -164,6 +160,11 @@ def test_wheel_zooms_the_picture_and_not_the_graph(viewer: Viewer):
     viewer.page.mouse.wheel(0, 10_000)
     viewer.page.wait_for_function("() => document.querySelector('.mvd-panorama [type=range]').value === '140'")
     viewer.assert_shows("waves1.png")
+
+
+def test_wheel_over_an_empty_viewer_zooms_the_graph(viewer: Viewer):
+    viewer.open("waves1.png")
+    assert viewer.wheel_on_graph(*viewer.centre()) == viewer.wheel_on_graph(300, 700)
 
 
 def test_two_fingers_zoom_the_picture_and_not_the_graph(viewer: Viewer):
