@@ -13,11 +13,14 @@ import pytest
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 QUIET = [f"--disable-{feature}" for feature in ("background-networking", "component-update", "sync", "gpu", "quic")]
 WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-# Errors of the front end itself in the console: a new user has no files yet, and its start and its search for models.
+# What the front end itself writes into the console: a new user has no files yet, its search for models may not leave
+# the page, its veil is taken away twice when graphs follow each other quickly, and 0.3.64 counts its graphs wrongly.
 OWN_ERRORS = re.compile(
-    r"Failed to load resource: .* 404 .*/(user\.css|favicon\.ico|api/userdata[/?].*)"
-    r"|ComfyApp graph accessed before initialization .*/assets/.*"
-    r"|(Connecting to|Fetch API cannot load) '?https://huggingface\.co/.*/assets/.*"
+    r"Failed to load resource: [^\n]* 404 [^\n]*/(user\.css|favicon\.ico|api/userdata[/?][^\n]*)"
+    r"|(Connecting to|Fetch API cannot load) '?https://huggingface\.co/[^\n]*/assets/[^\n]*"
+    r"|NotFoundError: [^\n]* 'removeChild' [^\n]*\n *at Proxy\.removeMask [^\n]*/vendor-primevue.*"
+    r"|Attempted to cleanup event listeners for graph that was never set up [^\n]*/assets/GraphView[^\n]*",
+    re.DOTALL,
 )
 READY = """() => document.querySelector("#graph-canvas") && window.app?.extensionManager
     && "MVDiffusionKSampler" in (window.LiteGraph?.registered_node_types ?? {})"""

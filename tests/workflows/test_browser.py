@@ -125,3 +125,4 @@ def test_viewer_shows_the_panorama_that_was_made(demo, server: comfy_host.Server
     middle = np.s_[height // 4 : -height // 4, width // 4 : -width // 4]
     assert view[middle].std() > 10
     assert np.abs(view - 255 * expected[0].numpy())[middle].mean() < 3
+    assert demo.errors == []
