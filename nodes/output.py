@@ -56,13 +56,13 @@ class SavePanorama(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="panorama",
-                    tooltip="Folder and name in the output folder; %date:yyyy-MM-dd% and the like work.",
+                    tooltip="Folder and name in the output folder; %year%, %month%, %day%, %batch_num% are filled in.",
                 ),
                 io.Combo.Input(
                     "format",
                     options=list(FORMATS),
-                    tooltip="png: nothing is lost, and ComfyUI opens the file as a workflow. jpeg: a tenth of the "
-                    "size, and the format that photo sites take.",
+                    tooltip="png: nothing is lost, and ComfyUI opens the file as a workflow. jpeg: several times "
+                    "smaller, and the format that photo sites take.",
                 ),
                 io.Float.Input(
                     "start_yaw",
