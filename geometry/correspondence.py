@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from .cameras import Cameras, pixel_grid
+from .neighbours import neighbours
 
 # The 3 x 3 neighbourhood in which the published model looks around a corresponding point (section 4.1 of the paper).
 NEIGHBOURHOOD = torch.tensor([[x, y] for y in (-1, 0, 1) for x in (-1, 0, 1)], dtype=torch.float64)
+KEY_VIEWS = 2  # how many other views a query reads: what the weights were trained with
 SAME_GEOMETRY = 1e-10  # relative difference under which two homographies are one
+# In place of a homography where there is no view to be read: all points lie behind it, so all keys are invalid.
+NOWHERE = torch.diag(torch.tensor([1, 1, -1], dtype=torch.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,7 @@ class Pair:
 class Correspondences:
     """The directed pairs of views at one feature size: a ragged list that says all about the scene.
 
-    views: V. height, width: the feature size. A view without pairs is left as it is.
+    views: V. height, width: the feature size. There are no pairs where there is one view: it is left as it is.
     """
 
     views: int
@@ -50,16 +54,6 @@ class Correspondences:
     width: int
     pairs: tuple[Pair, ...]
     tables: tuple[SampleTable, ...]
-
-
-def ring_neighbours(cameras: Cameras) -> list[list[int]]:
-    """For each view the two beside it in its ring, cyclic. Of two views the other one counts twice, as published."""
-    neighbours, first = [], 0
-    for size in cameras.rings:
-        for view in range(size):
-            neighbours.append([first + (view - 1) % size, first + (view + 1) % size] if size > 1 else [])
-        first += size
-    return neighbours
 
 
 def homography(cameras: Cameras, key_view: int, query_view: int) -> torch.Tensor:
@@ -83,45 +77,79 @@ def apply_homography(matrix: torch.Tensor, points: torch.Tensor) -> tuple[torch.
 def panorama_correspondences(cameras: Cameras, height: int, width: int) -> Correspondences:
     """Correspondences of views in one point, at features `height` x `width` under the cameras' images.
 
-    Every query reads a 3 x 3 neighbourhood in either view beside it (section 4.1 of the paper).
+    Every query reads a 3 x 3 neighbourhood in two other views (section 4.1 of the paper). In a ring those are the views
+    beside it; of more neighbours it reads the two in which its image point lies nearest the middle.
     """
+    features = _Features.of(cameras, height, width)
     pairs, tables, known = [], [], []
-    for query_view, key_views in enumerate(ring_neighbours(cameras)):
-        for key_view in key_views:
-            matrix = homography(cameras, key_view, query_view)
-            table = _index_of(matrix, known)
+    for query_view, key_views in enumerate(neighbours(cameras)):
+        matrices = [homography(cameras, key_view, query_view) for key_view in key_views]
+        if cameras.views > 1:
+            missing = KEY_VIEWS - len(key_views)
+            key_views, matrices = key_views + [query_view] * missing, matrices + [NOWHERE] * missing
+        for key_view, matrix, query in zip(key_views, matrices, _queries(matrices, features), strict=True):
+            table = _index_of(matrix, query, known)
             if table == len(known):
-                known.append(matrix)
-                tables.append(_homography_table(matrix, cameras, height, width))
+                known.append((matrix, query))
+                tables.append(_homography_table(matrix, query, features))
             pairs.append(Pair(query_view, key_view, table))
     return Correspondences(cameras.views, height, width, tuple(pairs), tuple(tables))
 
 
-def _index_of(matrix: torch.Tensor, known: list[torch.Tensor]) -> int:
-    """The place of `matrix` among the known homographies; their number where it is new."""
-    for index, other in enumerate(known):
-        if (matrix - other).abs().max() <= SAME_GEOMETRY * other.abs().max():
+@dataclass(frozen=True, eq=False)
+class _Features:
+    """Feature pixels under images, with the published model's two conventions, half a feature apart: feature pixel k
+    stands at image pixel scale * k + floor(scale / 2), and image pixel p lies at feature coordinate p / scale - 0.5.
+
+    size: (2,) width and height of the images. scale: (2,) image pixels per feature.
+    pixels: (n, 2) where in the image features stand, row by row.
+    """
+
+    size: torch.Tensor
+    scale: torch.Tensor
+    pixels: torch.Tensor
+
+    @staticmethod
+    def of(cameras: Cameras, height: int, width: int) -> _Features:
+        size = torch.tensor([cameras.width, cameras.height], dtype=torch.float64)
+        scale = size / torch.tensor([width, height], dtype=torch.float64)
+        return _Features(size, scale, pixel_grid(width, height).reshape(-1, 2) * scale + (scale / 2).floor())
+
+
+def _queries(matrices: list[torch.Tensor], features: _Features) -> list[torch.Tensor]:
+    """For the homography to each key view the (n,) queries that read it, ascending."""
+    if len(matrices) <= KEY_VIEWS:
+        return [torch.arange(len(features.pixels))] * len(matrices)
+    distances = []
+    for matrix in matrices:
+        image, depth = apply_homography(matrix, features.pixels)
+        distance = (image - (features.size - 1) / 2).square().sum(-1).sqrt()
+        distances.append(distance.where(depth > 0, torch.inf))
+    # Rounded, so that equal distances are equal on every machine; the earlier view then comes first.
+    nearest = torch.stack(distances).round(decimals=6).argsort(dim=0, stable=True)[:KEY_VIEWS]
+    return [(nearest == number).any(0).nonzero().flatten() for number in range(len(matrices))]
+
+
+def _index_of(matrix: torch.Tensor, query: torch.Tensor, known: list[tuple[torch.Tensor, torch.Tensor]]) -> int:
+    """The place of a homography with these queries among the known ones; their number where it is new."""
+    for index, (other, other_query) in enumerate(known):
+        same = (matrix - other).abs().max() <= SAME_GEOMETRY * other.abs().max()
+        if same and torch.equal(query, other_query):
             return index
     return len(known)
 
 
-def _homography_table(matrix: torch.Tensor, cameras: Cameras, height: int, width: int) -> SampleTable:
-    """The table of one homography: sample positions, validity and displacement of each query's neighbourhood.
-
-    A feature pixel k stands at image pixel scale * k + floor(scale / 2), and an image pixel p lies at feature
-    coordinate p / scale - 0.5: the published model's two conventions, half a feature apart.
-    """
-    size = torch.tensor([cameras.width, cameras.height], dtype=torch.float64)
-    scale = size / torch.tensor([width, height], dtype=torch.float64)
-    query = pixel_grid(width, height).reshape(-1, 2) * scale + (scale / 2).floor()
-    image, depth = apply_homography(matrix, query)
+def _homography_table(matrix: torch.Tensor, query: torch.Tensor, features: _Features) -> SampleTable:
+    """The table of one homography: sample positions, validity and displacement of each query's neighbourhood."""
+    pixels, scale = features.pixels[query], features.scale
+    image, depth = apply_homography(matrix, pixels)
     samples = image[:, None] + NEIGHBOURHOOD * scale
     in_front = (depth > 0)[:, None]
-    valid = ((samples > 0) & (samples < size)).all(-1) & in_front
+    valid = ((samples > 0) & (samples < features.size)).all(-1) & in_front
     carried_back, _ = apply_homography(torch.linalg.inv(matrix), samples)
-    displacement = (carried_back - query[:, None]) / scale
+    displacement = (carried_back - pixels[:, None]) / scale
     return SampleTable(
-        query=torch.arange(height * width),
+        query=query,
         coords=samples / scale - 0.5,
         valid=valid,
         code=torch.where(valid[..., None], displacement, 0.0),

@@ -32,7 +32,8 @@ from .drawing import (
     view_colour,
 )
 from .equirect import equirect_from_directions
-from .survey import area, outlines, overlaps, plan_outlines, sphere_share, view_counts
+from .neighbours import area
+from .survey import outlines, overlaps, plan_outlines, sphere_share, view_counts
 
 WIDTH, MARGIN, HEADING = 1024 * FINE, 56 * FINE, 72 * FINE
 PLAN, RADIUS = 576 * FINE, 232 * FINE  # height of the plan; length of a level frustum of views in one point

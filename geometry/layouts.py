@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 
 import torch
 
 from .cameras import Cameras, intrinsics_from_fov, rotation_from_angles
 
-
-def _panorama(
-    angles_deg: list[tuple[float, float]], rings: tuple[int, ...], fov_deg: float, size: tuple[int, int]
-) -> Cameras:
-    """Cameras in one point that look along (yaw, pitch) pairs; `size` is (width, height)."""
-    cam_to_world = torch.eye(4, dtype=torch.float64).repeat(len(angles_deg), 1, 1)
-    cam_to_world[:, :3, :3] = torch.stack([rotation_from_angles(yaw, pitch) for yaw, pitch in angles_deg])
-    intrinsics = intrinsics_from_fov(fov_deg, *size).repeat(len(angles_deg), 1, 1)
-    return Cameras(intrinsics, cam_to_world, *size, rings)
+POLAR_VIEWS, POLAR_PITCH = 3, 60.0  # of `sphere`: views around either pole, and how far they look up or down
+FACES = ((0.0, 0.0), (90.0, 0.0), (180.0, 0.0), (-90.0, 0.0), (0.0, 90.0), (0.0, -90.0))  # yaw and pitch
 
 
 def ring(
@@ -24,18 +19,86 @@ def ring(
 ) -> Cameras:
     """`views` evenly turned views of one pitch; view 0 looks along `start_yaw_deg`, view i to the right of view i - 1.
 
-    Raises ValueError for fewer than one view, a field of view outside (0, 180) or an empty image.
+    Raises ValueError for fewer than one view, angles that are not finite, a field of view outside (0, 180) or an empty
+    image, as all layouts do.
     """
+    return rings(views, fov_deg, width, height, start_yaw_deg, (pitch_deg,))
+
+
+def rings(
+    views: int, fov_deg: float, width: int, height: int, start_yaw_deg: float, pitches_deg: Sequence[float]
+) -> Cameras:
+    """One ring of `views` views per pitch, in their order; the first view of each looks along `start_yaw_deg`.
+
+    Raises ValueError as `ring` does, and for no pitch at all.
+    """
+    if not pitches_deg:
+        raise ValueError("Rings need at least one pitch.")
+    angles = [turn for pitch in pitches_deg for turn in _turns(views, start_yaw_deg, pitch)]
+    return _panorama(angles, fov_deg, (width, height), (views,) * len(pitches_deg))
+
+
+def pitches_from_text(text: str) -> tuple[float, ...]:
+    """Degrees from numbers with commas or spaces between them. Raises ValueError for anything else, and beyond 90."""
+    words = re.findall(r"[^\s,;]+", text)
+    try:
+        pitches = tuple(float(word) for word in words)
+    except ValueError:
+        pitches = ()
+    if not pitches or not all(-90 <= pitch <= 90 for pitch in pitches):
+        raise ValueError(
+            "Panorama Cameras: pitches must be numbers from -90 to 90 with commas between them, one per ring, such as "
+            f"'0, 60, -60', not '{text}'."
+        )
+    return pitches
+
+
+def sphere(views: int, fov_deg: float, width: int, height: int, start_yaw_deg: float = 0.0) -> Cameras:
+    """A level ring of `views` views, then 3 views that look 60 degrees up, then 3 that look 60 degrees down.
+
+    Of 8 views, 90 degrees wide, every direction lies well inside some view, and each polar view overlaps several level
+    ones. One view straight up and one down would leave a third of the sphere seen once.
+    Raises ValueError as `ring` does.
+    """
+    third = 180 / POLAR_VIEWS
+    angles = [
+        *_turns(views, start_yaw_deg, 0.0),
+        *_turns(POLAR_VIEWS, start_yaw_deg, POLAR_PITCH),
+        *_turns(POLAR_VIEWS, start_yaw_deg + third, -POLAR_PITCH),
+    ]
+    return _panorama(angles, fov_deg, (width, height), (views, POLAR_VIEWS, POLAR_VIEWS))
+
+
+def cube(width: int, height: int, start_yaw_deg: float = 0.0) -> Cameras:
+    """The six faces of a cube: front, right, back, left, up, down.
+
+    Up and down are seen with the head tilted from the front: the front face joins up's lower and down's upper edge.
+    Faces do not overlap, so these cameras cut and join pictures and have no rings.
+    Raises ValueError as `ring` does, and for faces that are not square.
+    """
+    if width != height:
+        raise ValueError(f"Panorama Cameras: the faces of a cube are square, not {width} x {height}: make both equal.")
+    return _panorama([(start_yaw_deg + yaw, pitch) for yaw, pitch in FACES], 90.0, (width, height), ())
+
+
+def _turns(views: int, start_yaw_deg: float, pitch_deg: float) -> list[tuple[float, float]]:
+    """(yaw, pitch) of one ring."""
     if views < 1:
         raise ValueError(f"A ring needs at least 1 view, not {views}.")
+    return [(start_yaw_deg + 360.0 * view / views, pitch_deg) for view in range(views)]
+
+
+def _panorama(
+    angles_deg: list[tuple[float, float]], fov_deg: float, size: tuple[int, int], rings: tuple[int, ...]
+) -> Cameras:
+    """Cameras in one point that look along (yaw, pitch) pairs; `size` is (width, height)."""
     if not 0 < fov_deg < 180:
         raise ValueError(f"The field of view must lie between 0 and 180 degrees (exclusive), not {fov_deg}.")
-    if not (math.isfinite(start_yaw_deg) and math.isfinite(pitch_deg)):
-        raise ValueError(f"A ring needs a finite yaw and pitch in degrees, not {start_yaw_deg} and {pitch_deg}.")
-    if width < 1 or height < 1:
-        raise ValueError(f"Views need a positive size, not {width} x {height}.")
-    angles = [(start_yaw_deg + 360.0 * view / views, pitch_deg) for view in range(views)]
-    return _panorama(angles, (views,), fov_deg, (width, height))
-
-
-LAYOUTS = {"ring": ring}
+    if min(size) < 1:
+        raise ValueError(f"Views need a positive size, not {size[0]} x {size[1]}.")
+    for yaw, pitch in angles_deg:
+        if not (math.isfinite(yaw) and math.isfinite(pitch)):
+            raise ValueError(f"Views need a finite yaw and pitch in degrees, not {yaw} and {pitch}.")
+    cam_to_world = torch.eye(4, dtype=torch.float64).repeat(len(angles_deg), 1, 1)
+    cam_to_world[:, :3, :3] = torch.stack([rotation_from_angles(yaw, pitch) for yaw, pitch in angles_deg])
+    return Cameras(intrinsics_from_fov(fov_deg, *size).repeat(len(angles_deg), 1, 1), cam_to_world, *size, rings)

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from .cameras import Cameras
 from .equirect import grid_from_world
 
+EDGE = 1e-6  # more than rounding takes away from a distance of 0: where views only meet, no gap opens
+
 
 def edge_planes(cameras: Cameras) -> torch.Tensor:
     """(V, 4, 3) unit world normals of the planes through the views' edges, pointing inwards.
@@ -62,8 +64,8 @@ class Projection:
         return Projection(*(table.float().to(device) for table in (across, upright, level)))
 
     def distance(self, view: int, rows: slice, columns: slice) -> torch.Tensor:
-        """(rows, columns) float32 edge distances of a view."""
-        return self._products(view, slice(3, 7), rows, columns).amin(0)
+        """(rows, columns) float32 edge distances of a view, with the edge itself counted as inside."""
+        return self._products(view, slice(3, 7), rows, columns).amin(0).add_(EDGE)
 
     def position(self, view: int, rows: slice, columns: slice) -> torch.Tensor:
         """(2, rows, columns) grid coordinates in a view; what lies behind it comes to lie far outside."""

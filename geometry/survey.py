@@ -8,12 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from .cameras import Cameras
-from .correspondence import ring_neighbours
 from .equirect import equirect_directions, grid_from_world
+from .neighbours import CORNERS, ring_neighbours, shares
 from .projection import edge_planes
 
-# A view's corners in grid coordinates, in the order in which its outline goes round.
-CORNERS = torch.tensor([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], dtype=torch.float64)
 EDGE_STEPS = 48  # points per edge of an outline
 SPIRAL = 2**13  # directions that stand for equal areas of the sphere
 BLOCK = 2**20  # products held at once: bounds memory, and such blocks stay in the processor's cache
@@ -50,34 +48,7 @@ def overlaps(cameras: Cameras) -> list[tuple[int, int, float]]:
     neighbours = ring_neighbours(cameras)
     row = [(view, view + 1) for view in range(cameras.views - 1)]
     pairs = [(view, beside[1]) for view, beside in enumerate(neighbours) if beside] if neighbours else row
-    if not pairs:
-        return []
-    views, others = torch.tensor(pairs).mT
-    limits = edge_planes(cameras)[others] @ torch.linalg.inv(grid_from_world(cameras)[views])
-    kinds, kind = limits.round(decimals=9).unique(dim=0, return_inverse=True)  # one or two in most rings
-    shares = [area(_clipped(CORNERS[:, :2].tolist(), planes)) / 4 for planes in kinds.tolist()]
-    return [(*pair, shares[number]) for pair, number in zip(pairs, kind.tolist(), strict=True)]
-
-
-def _clipped(polygon: list[list[float]], planes: list[list[float]]) -> list[list[float]]:
-    """The part of a convex polygon of points (x, y) where a x + b y + c >= 0 for each (a, b, c)."""
-    for a, b, c in planes:
-        heights = [a * x + b * y + c for x, y in polygon]
-        kept = []
-        for index, ((x, y), height) in enumerate(zip(polygon, heights, strict=True)):
-            (last_x, last_y), last = polygon[index - 1], heights[index - 1]
-            if (height >= 0) != (last >= 0):
-                part = last / (last - height)
-                kept.append([last_x + part * (x - last_x), last_y + part * (y - last_y)])
-            if height >= 0:
-                kept.append([x, y])
-        polygon = kept
-    return polygon
-
-
-def area(polygon: list[list[float]]) -> float:
-    """The area of a polygon of points (x, y)."""
-    return abs(sum(polygon[i - 1][0] * y - x * polygon[i - 1][1] for i, (x, y) in enumerate(polygon))) / 2
+    return [(*pair, share) for pair, share in zip(pairs, shares(cameras, pairs), strict=True)]
 
 
 def outlines(cameras: Cameras) -> torch.Tensor:

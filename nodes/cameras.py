@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..geometry.diagram import diagram
-from ..geometry.layouts import LAYOUTS
+from ..geometry.layouts import cube, pitches_from_text, ring, rings, sphere
 from ..host.run import to_intermediate
 from .schema import MVCameras, schema
 
@@ -20,21 +20,30 @@ class PanoramaCameras(io.ComfyNode):
             display_name="Panorama Cameras",
             description="Where the views of a panorama look. The published weights were made for a ring of 8 views, 90 "
             "degrees wide, 512 x 512.",
-            search_aliases=["360", "equirectangular", "ring", "views", "rig"],
+            search_aliases=["360", "equirectangular", "ring", "cubemap", "sphere", "views", "rig"],
             inputs=[
                 io.Combo.Input(
                     "layout",
-                    options=list(LAYOUTS),
-                    tooltip="ring: evenly turned views around the horizon, each overlapping the two beside it.",
+                    options=["ring", "sphere", "rings", "cube"],
+                    tooltip="ring: evenly turned views around the horizon, each overlapping the two beside it. "
+                    "sphere: a ring, 3 views up and 3 down, which see everything. rings: one ring per pitch. cube: six "
+                    "faces, to cut and join pictures; they do not overlap, so they cannot be sampled.",
                 ),
-                io.Int.Input("views", default=8, min=1, max=4096, tooltip="Number of views in the ring."),
+                io.Int.Input(
+                    "views",
+                    default=8,
+                    min=1,
+                    max=4096,
+                    tooltip="Views in the ring, in each of rings, or in the level ring of sphere. A cube has 6.",
+                ),
                 io.Float.Input(
                     "fov",
                     default=90.0,
                     min=1.0,
                     max=179.0,
                     step=1.0,
-                    tooltip="Horizontal field of view of each view in degrees. Neighbours should overlap by half.",
+                    tooltip="Horizontal field of view of each view in degrees. Neighbours should overlap by half. "
+                    "A cube's faces are always 90 degrees wide.",
                 ),
                 io.Int.Input(
                     "width",
@@ -66,7 +75,13 @@ class PanoramaCameras(io.ComfyNode):
                     min=-90.0,
                     max=90.0,
                     step=1.0,
-                    tooltip="How far all views look up (or down, if negative), in degrees.",
+                    tooltip="Of a ring: how far its views look up (or down, if negative), in degrees.",
+                ),
+                io.String.Input(
+                    "pitches",
+                    default="0, 60, -60",
+                    optional=True,
+                    tooltip="Of rings: how far each looks up (or down, if negative), in degrees, with commas between.",
                 ),
             ],
             outputs=[
@@ -79,6 +94,14 @@ class PanoramaCameras(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, layout, views, fov, width, height, start_yaw, pitch) -> io.NodeOutput:
-        cameras = LAYOUTS[layout](views, fov, width, height, start_yaw, pitch)
+    def execute(cls, layout, views, fov, width, height, start_yaw, pitch, pitches="0, 60, -60") -> io.NodeOutput:
+        match layout:
+            case "ring":
+                cameras = ring(views, fov, width, height, start_yaw, pitch)
+            case "sphere":
+                cameras = sphere(views, fov, width, height, start_yaw)
+            case "rings":
+                cameras = rings(views, fov, width, height, start_yaw, pitches_from_text(pitches))
+            case "cube":
+                cameras = cube(width, height, start_yaw)
         return io.NodeOutput(cameras, to_intermediate(diagram(cameras)))

@@ -41,11 +41,13 @@ def cameras_at(angles_deg: list[tuple[float, float]], fov_deg: float, width: int
     )
 
 
-def whole_sphere(fov_deg: float, width: int, height: int) -> Cameras:
-    """14 cameras that see every direction: eight level ones and three towards either pole."""
-    level = [(45.0 * view, 0.0) for view in range(8)]
-    poles = [(120.0 * view + offset, pitch) for pitch, offset in ((60.0, 0.0), (-60.0, 60.0)) for view in range(3)]
-    return cameras_at(level + poles, fov_deg, width, height)
+def seen_share(cameras: Cameras, view: int, other: int) -> float:
+    """The share of a view's pixels that lie inside the other's picture."""
+    x, y, z = (view_directions(cameras)[view] @ cameras.rotation[other]).unbind(-1)
+    focal, middle = cameras.intrinsics[other, 0, 0], cameras.intrinsics[other, :2, 2]
+    column, row = focal * x / z + middle[0], focal * y / z + middle[1]
+    inside = (column > -0.5) & (column < cameras.width - 0.5) & (row > -0.5) & (row < cameras.height - 0.5) & (z > 0)
+    return inside.double().mean().item()
 
 
 def psnr(picture: torch.Tensor, reference: torch.Tensor) -> float:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvdiffusion_pack.geometry.cameras import pixel_grid
-from mvdiffusion_pack.geometry.correspondence import panorama_correspondences, ring_neighbours
-from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
+from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
+from mvdiffusion_pack.geometry.neighbours import neighbours
 
 CENTRE = 4  # of the 3 x 3 neighbourhood
 
@@ -89,13 +90,6 @@ def test_differently_pitched_pairs_do_not_share_a_table():
     assert not torch.allclose(a.coords, b.coords)
 
 
-@pytest.mark.parametrize(
-    ("views", "expected"), [(1, [[]]), (2, [[1, 1], [0, 0]]), (3, [[2, 1], [0, 2], [1, 0]])], ids=["1", "2", "3"]
-)
-def test_neighbours_are_cyclic_and_two_views_count_their_one_twice(views, expected):
-    assert ring_neighbours(ring(views, 90, 64, 64)) == expected
-
-
 def test_points_behind_the_other_camera_are_invalid():
     corr = panorama_correspondences(ring(2, 170, 64, 64), 8, 8)
     cameras = ring(2, 170, 64, 64)
@@ -111,3 +105,75 @@ def test_feature_sizes_that_do_not_divide_the_images_work():
     valid = corr.tables[0].valid.double().mean()
     assert 0.4 < valid < 0.6
     assert all(torch.isfinite(table.coords).all() for table in corr.tables)
+
+
+LAYOUTS = {
+    "sphere": sphere(8, 90, 128, 128, 11),
+    "three rings": rings(8, 90, 128, 64, 0, (0, 50, -50)),
+    "rings of two": rings(2, 120, 64, 128, 0, (0, 50)),
+    "column": rings(1, 90, 64, 64, 0, (0, 40, 80)),
+}
+any_layout = pytest.mark.parametrize("cameras", LAYOUTS.values(), ids=LAYOUTS)
+
+
+@any_layout
+@pytest.mark.parametrize("stride", [8, 16])
+def test_samples_of_all_pairs_are_ray_casts(cameras, stride):
+    width, height = cameras.width // stride, cameras.height // stride
+    size = torch.tensor([cameras.width, cameras.height])
+    corr = panorama_correspondences(cameras, height, width)
+    pixels = pixel_grid(width, height).reshape(-1, 2) * stride + stride // 2
+    for pair in corr.pairs:
+        table = corr.tables[pair.table]
+        image, depth = ray_cast(cameras, pair.query_view, pair.key_view, pixels[table.query])
+        in_feature = (table.coords[:, CENTRE] + 0.5) * stride
+        seen = ((image > 0) & (image < size)).all(1) & (depth > 0) & (pair.key_view != pair.query_view)
+        torch.testing.assert_close(in_feature[seen], image[seen], rtol=0, atol=1e-6)
+        beside_edge = ((image.abs() < 1e-6) | ((image - size).abs() < 1e-6)).any(1)
+        assert torch.equal(table.valid[:, CENTRE][~beside_edge], seen[~beside_edge])
+
+
+@any_layout
+def test_every_query_reads_two_views(cameras):
+    corr = panorama_correspondences(cameras, 8, 8)
+    for view in range(cameras.views):
+        read = torch.cat([corr.tables[pair.table].query for pair in corr.pairs if pair.query_view == view])
+        assert read.sort().values.tolist() == [query for query in range(64) for _ in range(2)]
+
+
+@pytest.mark.parametrize("name", ["sphere", "three rings"])
+def test_of_many_neighbours_those_are_read_that_see_the_point_nearest_their_middle(name):
+    cameras, stride = LAYOUTS[name], 8
+    width, height = cameras.width // stride, cameras.height // stride
+    corr = panorama_correspondences(cameras, height, width)
+    pixels = pixel_grid(width, height).reshape(-1, 2) * stride + stride // 2
+    middle = torch.tensor([cameras.width - 1, cameras.height - 1]) / 2
+    for view, others in enumerate(neighbours(cameras)):
+        distance = torch.full((cameras.views, len(pixels)), torch.inf, dtype=torch.float64)
+        for other in others:
+            image, depth = ray_cast(cameras, view, other, pixels)
+            distance[other] = (image - middle).norm(dim=1).where(depth > 0, torch.inf)
+        read = torch.zeros_like(distance, dtype=torch.bool)
+        for pair in corr.pairs:
+            if pair.query_view == view:
+                read[pair.key_view, corr.tables[pair.table].query] = True
+        farthest_read = distance.where(read, -torch.inf).amax(0)
+        nearest_other = distance.where(~read, torch.inf).amin(0)
+        assert (farthest_read <= nearest_other + 1e-5).all()
+
+
+def test_view_with_one_neighbour_of_many_misses_the_keys_of_a_second():
+    """Of a column of narrow views the first and the last see one other each."""
+    cameras = rings(1, 60, 64, 64, 0, (-40, 0, 40))
+    corr = panorama_correspondences(cameras, 8, 8)
+    read = [[pair.key_view for pair in corr.pairs if pair.query_view == view] for view in range(3)]
+    assert read == [[1, 0], [0, 2], [1, 2]]
+    missing = corr.tables[corr.pairs[1].table]
+    assert not missing.valid.any() and not missing.code.any()
+    assert corr.pairs[1].table == corr.pairs[5].table
+
+
+def test_turned_pairs_of_three_rings_share_their_tables():
+    """Each of the eight turns of a pair has the same tables, so their number does not grow with the views."""
+    tables = [len(panorama_correspondences(rings(views, 90, 64, 64, 0, (0, 60)), 8, 8).tables) for views in (8, 16)]
+    assert tables[0] <= 16 and tables[1] <= 2 * tables[0]

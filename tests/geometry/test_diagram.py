@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sphere import cameras_at, whole_sphere
+from sphere import cameras_at
 
 from mvdiffusion_pack.geometry import diagram as drawn
 from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.diagram import diagram, headline
 from mvdiffusion_pack.geometry.drawing import FINE, SMALL, Labels
-from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.layouts import ring, sphere
 
 
 def apart(cameras: Cameras, places: list[tuple[float, float, float]]) -> Cameras:
@@ -71,7 +71,7 @@ ANY = {
     "widest": ring(3, 179.0, 512, 512),
     "very wide": ring(6, 100.0, 8192, 16),
     "very high": ring(6, 1.0, 16, 8192),
-    "sphere": replace(whole_sphere(90.0, 64, 64), rings=(8, 3, 3)),
+    "sphere": sphere(8, 90, 64, 64),
     "without rings": cameras_at([(0.0, 0.0), (100.0, 20.0)], 90.0, 64, 64),
     "two fields of view": two_fields_of_view(),
 }
@@ -136,7 +136,7 @@ def test_map_has_yaw_to_the_right_and_pitch_up():
     [
         (ring(8, 90.0, 512, 512), "8 views, 512 x 512, 90 x 90 degrees, 70 % of the sphere"),
         (ring(1, 100.0, 1280, 720), "1 view, 1280 x 720, 100 x 68 degrees, 14 % of the sphere"),
-        (whole_sphere(90.0, 64, 64), "14 views, 64 x 64, 90 x 90 degrees, 100 % of the sphere"),
+        (sphere(8, 90, 64, 64), "14 views, 64 x 64, 90 x 90 degrees, 100 % of the sphere"),
         (apart(ring(2, 60.0, 256, 192), [(0, 0, 0), (1, 0, 0)]), "2 views, 256 x 192, 60 x 47 degrees"),
     ],
 )

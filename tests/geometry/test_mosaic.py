@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sphere import detailed, psnr, smooth, view_directions, whole_sphere
+from sphere import detailed, psnr, smooth, view_directions
 
 from mvdiffusion_pack.geometry.equirect import equirect_directions
-from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.layouts import ring, sphere
 from mvdiffusion_pack.geometry.mosaic import Mosaic
 from mvdiffusion_pack.geometry.stitch import stitch
 
@@ -23,7 +23,7 @@ def test_mosaic_covers_what_stitching_covers(rig):
 
 
 def test_mosaic_of_a_known_sphere_shows_it():
-    rig = whole_sphere(90.0, 256, 256)
+    rig = sphere(8, 90, 256, 256)
     drawn = Mosaic.of(rig, (256, 256), 256).draw(smooth(view_directions(rig)))
     assert psnr(drawn, smooth(equirect_directions(256, 128))) > 45
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from sphere import cameras_at, detailed, psnr, smooth, view_directions, whole_sphere
+from sphere import cameras_at, detailed, psnr, smooth, view_directions
 
 from mvdiffusion_pack.geometry.equirect import (
     equirect_angles,
@@ -20,7 +20,7 @@ from mvdiffusion_pack.geometry.equirect import (
     equirect_from_directions,
     equirect_to_views,
 )
-from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.layouts import ring, sphere
 from mvdiffusion_pack.geometry.stitch import stitch
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -89,7 +89,7 @@ def test_eight_views_to_4096_take_half_a_second(detailed_views):
         (RING, 1610),
         (ring(8, 60, 512, 512), 2048),
         (ring(8, 90, 640, 384, 7, 25), 2048),
-        (whole_sphere(90, 256, 256), 2048),
+        (sphere(8, 90, 256, 256), 2048),
     ],
     ids=["ring", "ring-2048", "odd height", "little overlap", "pitched, not square", "whole sphere"],
 )
@@ -152,7 +152,7 @@ def test_turning_the_ring_rolls_the_panorama(blend):
 
 @pytest.mark.parametrize("blend", BLENDS)
 def test_the_whole_sphere_comes_back_poles_and_wrap_included(blend):
-    cameras = whole_sphere(90, 128, 128)
+    cameras = sphere(8, 90, 128, 128)
     equirect, coverage = stitch(smooth(view_directions(cameras)), cameras, 1024, blend)
     assert coverage.min() == 1
     torch.testing.assert_close(equirect[0].double(), smooth(equirect_directions(1024, 512)), rtol=0, atol=5e-3)

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
-from sphere import cameras_at, view_directions, whole_sphere
+from sphere import cameras_at, seen_share
 
-from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.equirect import equirect_from_directions
-from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.layouts import ring, sphere
 from mvdiffusion_pack.geometry.projection import edge_planes
 from mvdiffusion_pack.geometry.survey import outlines, overlaps, plan_outlines, sphere_share, view_counts
 
 CUBE = [(0.0, 0.0), (90.0, 0.0), (180.0, 0.0), (-90.0, 0.0), (0.0, 90.0), (0.0, -90.0)]
-
-
-def seen_share(cameras: Cameras, view: int, other: int) -> float:
-    """The share of a view's pixels that lie inside the other's picture."""
-    x, y, z = (view_directions(cameras)[view] @ cameras.rotation[other]).unbind(-1)
-    focal, middle = cameras.intrinsics[other, 0, 0], cameras.intrinsics[other, :2, 2]
-    column, row = focal * x / z + middle[0], focal * y / z + middle[1]
-    inside = (column > -0.5) & (column < cameras.width - 0.5) & (row > -0.5) & (row < cameras.height - 0.5) & (z > 0)
-    return inside.double().mean().item()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +67,7 @@ def test_counts_of_a_view_across_the_wrap_are_at_both_sides():
         ring(5, 100.0, 500, 200, 17.0),
         ring(7, 80.0, 300, 400, -40.0, 35.0),
         ring(3, 170.0, 400, 400),
-        replace(whole_sphere(90.0, 400, 400), rings=(8, 3, 3)),
+        sphere(8, 90.0, 400, 400),
     ],
     ids=["published", "wide", "pitched", "huge", "sphere"],
 )
