@@ -88,6 +88,8 @@ def panorama_correspondences(cameras: Cameras, height: int, width: int) -> Corre
             missing = KEY_VIEWS - len(key_views)
             key_views, matrices = key_views + [query_view] * missing, matrices + [NOWHERE] * missing
         for key_view, matrix, query in zip(key_views, matrices, _queries(matrices, features), strict=True):
+            if not len(query):
+                continue
             table = _index_of(matrix, query, known)
             if table == len(known):
                 known.append((matrix, query))

@@ -22,7 +22,7 @@ from mvdiffusion_pack.caa.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths
 from mvdiffusion_pack.caa.tables import Tables
 from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.correspondence import SampleTable, panorama_correspondences
-from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
 
 HALF_PRECISION = {torch.float16: 2e-2, torch.bfloat16: 2e-2}
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5} | HALF_PRECISION
@@ -64,14 +64,14 @@ def test_frequencies_are_the_recorded_ones(width):
 
 
 def published_block(block: PanoramaBlock, x: torch.Tensor, cameras: Cameras, bands: torch.Tensor) -> torch.Tensor:
-    """The published block, written directly: a view's 18 keys at once, integer taps, one softmax. x: (V, C, h, w)."""
+    """The published block, written directly: a query's 18 keys at once, integer taps, one softmax. x: (V, C, h, w)."""
     layer = block.transformer
     views, channels, height, width = x.shape
     corr = panorama_correspondences(cameras, height, width)
     padded = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
     result = torch.empty_like(x)
     for view in range(views):
-        keys = []
+        keys, queries = [], []
         for pair in (pair for pair in corr.pairs if pair.query_view == view):
             table = corr.tables[pair.table]
             low = table.coords.floor()
@@ -86,7 +86,9 @@ def published_block(block: PanoramaBlock, x: torch.Tensor, cameras: Cameras, ban
                     )
                     read = read + padded[pair.key_view, row, column] * weight[..., None]
             keys.append((read + position_code(table.code, bands)) * table.valid[..., None])
-        keys = layer.norm1(torch.cat(keys, dim=1))
+            queries.append(table.query)
+        by_query = torch.cat(queries).argsort(stable=True)
+        keys = layer.norm1(torch.cat(keys)[by_query].reshape(height * width, 18, channels))
         tokens = x[view].flatten(1).T
         split = (-1, channels // 32, 32)
         query = layer.attn1.to_q(layer.norm1(tokens + code_of_zero(bands))).unflatten(-1, split[1:])
@@ -114,6 +116,26 @@ def test_block_is_the_published_one(views, fov, pitch, size, stride, width, seed
     block, bands = block_of(width, seed), frequencies(width, 2)
     shape = (views, width, size[1] // stride, size[0] // stride)
     x = torch.randn(shape, generator=torch.manual_seed(seed), dtype=torch.float64)
+    with torch.inference_mode():
+        expected = published_block(block, x, cameras, bands)
+        result = block(x[None], Tables(panorama_correspondences(cameras, *shape[2:])), bands)[0]
+    assert relative_error(result, expected) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "cameras",
+    [
+        sphere(8, 90, 64, 64, 5),
+        rings(3, 120, 128, 64, 0, (0, 50, -50)),
+        rings(2, 130, 64, 64, 0, (0, 50)),
+        rings(1, 60, 64, 64, 0, (-40, 0, 40)),
+    ],
+    ids=["sphere", "rings", "rings of two", "column"],
+)
+def test_of_several_rings_each_query_has_one_softmax_over_its_18_keys(cameras):
+    block, bands = block_of(64, 3), frequencies(64, 2)
+    shape = (cameras.views, 64, cameras.height // 8, cameras.width // 8)
+    x = torch.randn(shape, generator=torch.manual_seed(3), dtype=torch.float64)
     with torch.inference_mode():
         expected = published_block(block, x, cameras, bands)
         result = block(x[None], Tables(panorama_correspondences(cameras, *shape[2:])), bands)[0]

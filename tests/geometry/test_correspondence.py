@@ -141,6 +141,13 @@ def test_every_query_reads_two_views(cameras):
         assert read.sort().values.tolist() == [query for query in range(64) for _ in range(2)]
 
 
+@any_layout
+def test_no_pair_is_without_queries(cameras):
+    """At the smallest feature sizes all queries of a view may prefer others of its neighbours."""
+    corr = panorama_correspondences(cameras, 1, 1)
+    assert len(corr.pairs) == 2 * cameras.views and all(len(table.query) for table in corr.tables)
+
+
 @pytest.mark.parametrize("name", ["sphere", "three rings"])
 def test_of_many_neighbours_those_are_read_that_see_the_point_nearest_their_middle(name):
     cameras, stride = LAYOUTS[name], 8

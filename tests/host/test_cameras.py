@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import comfy_nodes
 import pytest
 import torch
 
@@ -15,3 +16,62 @@ def test_preview_is_the_picture_of_the_cameras(comfy):
     with torch.inference_mode():  # as the host's executor runs nodes
         cameras, preview = PanoramaCameras.execute("ring", 5, 100.0, 320, 256, 30.0, 10.0).args
     assert torch.equal(preview, diagram(cameras))
+
+
+def cameras_of(layout: str, **changes):
+    """The cameras of the node, 64 x 64 and 90 degrees wide unless told otherwise."""
+    from mvdiffusion_pack.nodes.cameras import PanoramaCameras
+
+    settings = dict(layout=layout, views=8, fov=90.0, width=64, height=64, start_yaw=20.0, pitch=10.0)
+    return PanoramaCameras.execute(**(settings | changes)).args[0]
+
+
+def test_each_layout_is_the_function_of_its_name(comfy):
+    from mvdiffusion_pack.geometry.layouts import cube, ring, rings, sphere
+
+    expected = {
+        "ring": ring(8, 90, 64, 64, 20, 10),
+        "sphere": sphere(8, 90, 64, 64, 20),
+        "rings": rings(8, 90, 64, 64, 20, (0, 60, -60)),
+        "cube": cube(64, 64, 20),
+    }
+    for layout, cameras in expected.items():
+        found = cameras_of(layout)
+        assert torch.equal(found.cam_to_world, cameras.cam_to_world) and found.rings == cameras.rings
+
+
+def test_pitches_are_read_for_rings(comfy):
+    assert cameras_of("rings", views=2, pitches="-20; 30 45").rings == (2, 2, 2)
+    with pytest.raises(ValueError, match=r"Panorama Cameras: pitches must be .* not 'up'"):
+        cameras_of("rings", pitches="up")
+
+
+@pytest.fixture(scope="module")
+def demo(comfy):
+    return comfy_nodes.demo()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"layout": "sphere"}, {"layout": "rings", "views": 4, "fov": 110.0}], ids=["sphere", "rings"]
+)
+def test_whole_spheres_are_sampled_and_their_rings_know_of_each_other(demo, changes):
+    cameras = cameras_of(**changes)
+    first = demo.sample(cameras=cameras)
+    assert first.shape == (cameras.views, 4, 8, 8)
+    assert torch.isfinite(first).all() and first.std() > 0.1
+    # What a view of the last ring is told to show reaches the first ring, in the first step already.
+    text = demo.positive[0][0].expand(cameras.views, -1, -1).clone()
+    text[-1] += 1
+    other = demo.sample(cameras=cameras, positive=[[text, {}]])
+    in_first_ring = [view for view in range(cameras.rings[0]) if not torch.equal(first[view], other[view])]
+    assert in_first_ring
+
+
+def test_cube_is_refused_by_samplers(demo):
+    with pytest.raises(ValueError, match=r"faces of a cube do not overlap.*Choose ring, sphere or rings"):
+        demo.sample(cameras=cameras_of("cube"))
+
+
+def test_views_that_overlap_no_other_are_named(demo):
+    with pytest.raises(ValueError, match="views 0, 1, 2, 3, 4, 5, 6, 7 of 14 overlap no neighbour"):
+        demo.sample(cameras=cameras_of("sphere", fov=40.0, height=64))
