@@ -21,6 +21,7 @@ from ..geometry.cameras import Cameras
 from ..geometry.correspondence import panorama_correspondences
 from .checks import check_cameras, check_run
 from .inject import RUN, Site, eject, inject, run_site
+from .inputs import repeat_given_images
 from .preview import with_live_preview
 
 KEY = "mvdiffusion"
@@ -111,6 +112,7 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     patchers = guider.model_patcher.get_additional_models_with_key(KEY)
     caa = patchers[0].model if patchers else None
     check_run(setup, None if caa is None else caa.kind, guider, noise, latent_image, denoise_mask)
+    guider.conds = repeat_given_images(guider.conds, setup.cameras.views, noise.shape[0])
     options = guider.model_options["transformer_options"]
     if caa is not None:
         options[RUN] = Run(setup.cameras, caa, setup.strength)

@@ -216,3 +216,90 @@ def test_saving_a_model_without_blocks(demo):
 
     with pytest.raises(ValueError, match="Save MVDiffusion: this MODEL has no MVDiffusion blocks"):
         SaveMVDiffusion.execute(demo.without_blocks, "x", "fp16")
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_channels", "base"),
+    [("outpainting", 4, r"SD 2 inpainting \(512\)"), ("panorama", 9, r"SD 2 \(512-base\)")],
+)
+def test_weights_for_another_number_of_channels_name_the_checkpoint(comfy, kind, in_channels, base):
+    from mvdiffusion_pack.host.demo import demo_models
+
+    with pytest.raises(ValueError, match=f"has {in_channels}: load {base}, or .*Load MVDiffusion Checkpoint"):
+        attach(demo_models(in_channels)[0], kind)
+
+
+@pytest.fixture(scope="module")
+def outpainting(comfy):
+    return comfy_nodes.demo("outpainting")
+
+
+@pytest.fixture
+def refused_images(outpainting, refused):
+    """`refused_images(match, images, masks, **changes)`: as `refused`, these given in the positive conditioning."""
+
+    def refused_images(match: str, images: torch.Tensor | None, masks: torch.Tensor | None, **changes) -> None:
+        given = {"concat_latent_image": images, "concat_mask": masks}
+        given = {key: value for key, value in given.items() if value is not None}
+        text, options = outpainting.positive[0]
+        refused(match, **({"model": outpainting.model, "positive": [[text, options | given]]} | changes))
+
+    return refused_images
+
+
+IMAGES, MASKS = torch.zeros((4, 4, 8, 8)), torch.ones((4, 1, 64, 64))
+
+
+def test_given_images_for_a_model_that_takes_none(demo, refused_images):
+    match = r"positive conditioning.*has 4 input channels.*pano_outpaint\.ckpt.*Set Latent Noise Mask in place of"
+    refused_images(match, IMAGES, MASKS, model=demo.model)
+    refused_images(match, None, MASKS, model=demo.model)
+
+
+def test_given_images_for_a_plain_model_that_takes_none(demo, refused_images):
+    refused_images("has 4 input channels", IMAGES, MASKS, model=demo.without_blocks)
+
+
+def test_given_images_in_the_negative_conditioning_are_named_so(outpainting, refused):
+    text, options = outpainting.negative[0]
+    negative = [[text, options | {"concat_latent_image": IMAGES[:3]}]]
+    refused("negative conditioning holds 3 given images", model=outpainting.model, negative=negative)
+
+
+def test_one_given_image_names_the_missing_node(refused_images):
+    match = "1 given image for 4 cameras: put Source Image to Views.*before InpaintModelConditioning"
+    refused_images(match, IMAGES[:1], MASKS[:1])
+
+
+@pytest.mark.parametrize("rows", [2, 3, 12])
+def test_number_of_given_images_that_does_not_fit(refused_images, rows):
+    images = torch.zeros((rows, 4, 8, 8))
+    refused_images(f"holds {rows} given images: 4 cameras and a batch of 8 need 4 or 8", images, MASKS, panoramas=2)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 12])
+def test_number_of_masks_that_does_not_fit(refused_images, rows):
+    masks = torch.ones((rows, 1, 64, 64))
+    refused_images(f"holds {rows} masks: 4 cameras and a batch of 8 need 1, 4 or 8", IMAGES, masks, panoramas=2)
+
+
+def test_given_images_of_another_size(refused_images):
+    match = r"latents of \(4, 16, 8\).*64 x 64 pixels need \(4, 8, 8\): use the same cameras in Source Image to Views"
+    refused_images(match, torch.zeros((4, 4, 16, 8)), MASKS)
+
+
+def test_given_images_of_another_vae(refused_images):
+    refused_images(r"latents of \(16, 8, 8\).*the VAE that was loaded", torch.zeros((4, 16, 8, 8)), MASKS)
+
+
+def test_masks_of_other_proportions(refused_images):
+    match = "masks in the positive conditioning are 32 x 64 pixels, and the views are 64 x 64"
+    refused_images(match, IMAGES, torch.ones((4, 1, 64, 32)))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, 1])
+def test_nan_in_given_images_and_masks(refused_images, place, number):
+    given = [IMAGES.clone(), MASKS.clone()]
+    given[place][1, 0, 0, 0] = number
+    refused_images("given images or masks in the positive conditioning hold NaN", *given)
