@@ -54,6 +54,12 @@ class Cameras:
         return self.cam_to_world[:, :3, :3]
 
     @property
+    def fov_deg(self) -> torch.Tensor:
+        """(V, 2) horizontal and vertical fields of view in degrees, from edge to edge."""
+        half_size = torch.tensor([self.width, self.height], dtype=torch.float64) / 2
+        return 2 * torch.atan(half_size / self.intrinsics[:, [0, 1], [0, 1]]).rad2deg()
+
+    @property
     def in_one_point(self) -> bool:
         """Whether all cameras stand in one place, so that their views are parts of one panorama."""
         positions = self.cam_to_world[:, :3, 3]

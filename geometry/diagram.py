@@ -70,7 +70,7 @@ def diagram(cameras: Cameras) -> torch.Tensor:
 
 def headline(cameras: Cameras) -> str:
     """Their number, size, field of view and share of the sphere: '8 views, 512 x 512, 90 x 90 degrees, 70 % of ...'."""
-    fov = _fov_deg(cameras)
+    fov = cameras.fov_deg
     parts = [
         f"{cameras.views} view{'s' * (cameras.views > 1)}",
         f"{cameras.width} x {cameras.height}",
@@ -86,12 +86,6 @@ def _heading(cameras: Cameras) -> Image.Image:
     panel = Image.new("RGB", (WIDTH, HEADING), GROUND)
     ImageDraw.Draw(panel).text((WIDTH / 2, HEADING / 2), headline(cameras), BRIGHT, font(LARGE), anchor="mm")
     return panel
-
-
-def _fov_deg(cameras: Cameras) -> torch.Tensor:
-    """(V, 2) horizontal and vertical fields of view in degrees."""
-    half_size = torch.tensor([cameras.width, cameras.height], dtype=torch.float64) / 2
-    return 2 * torch.atan(half_size / cameras.intrinsics[:, [0, 1], [0, 1]]).rad2deg()
 
 
 def _span(values: list[float]) -> str:
@@ -143,7 +137,7 @@ def _layers(cameras: Cameras, drawn: range) -> torch.Tensor:
     layers, first = torch.zeros(len(drawn), dtype=torch.float64), 0
     for size in cameras.rings:
         ring = [number for number, view in enumerate(drawn) if first <= view < first + size]
-        turns = _fov_deg(cameras)[first, 0].item() * len(ring) / 360
+        turns = cameras.fov_deg[first, 0].item() * len(ring) / 360
         depth = max(1, math.ceil(turns - 0.01))
         layers[ring] = torch.arange(len(ring), dtype=torch.float64) % depth / depth
         first += size

@@ -99,6 +99,18 @@ def halve(pictures: torch.Tensor, scale: float) -> torch.Tensor:
     return pictures
 
 
+def halved(pictures: torch.Tensor, times: int) -> torch.Tensor:
+    """(B, C, h, w) pictures of any size, none of them a panorama, halved `times` times by averaging.
+
+    Sides that are no multiple of 2^times are first stretched to the next one: grid coordinates stay as they are.
+    """
+    step = 2**times
+    even = [math.ceil(side / step) * step for side in pictures.shape[-2:]]
+    if even != list(pictures.shape[-2:]):
+        pictures = F.interpolate(pictures, size=even, mode="bilinear", align_corners=False)
+    return F.avg_pool2d(pictures, step)
+
+
 def equirect_to_views(
     equirect: torch.Tensor, cameras: Cameras, mask: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,9 +160,10 @@ def check_panoramas(
     if mask is None:
         return
     if mask.shape not in ((panoramas, height, width), (1, height, width)):
+        unpainted = " (Load Image gives 64 x 64 where no mask was painted)" if mask.shape[-2:] == (64, 64) else ""
         raise ValueError(
             f"The {mask_name} must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}: scale "
-            "it to the panorama's size."
+            f"it to the panorama's size{unpainted}."
         )
     if not torch.isfinite(mask.sum(dtype=torch.float32)):
         raise ValueError(f"There are NaN or infinite numbers in the {mask_name}: mend the node that it comes from.")

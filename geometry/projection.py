@@ -41,6 +41,18 @@ def runs(marks: torch.Tensor) -> list[slice]:
     return [slice(first, last) for first, last in ends.tolist()]
 
 
+def read_continued(pictures: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """(B, C, rows, columns) colours of (B, C, h, w) pictures at (2, rows, columns) grid coordinates, which it changes.
+
+    Bilinear. Outside, the nearest border pixel's centre is read: in place of padding_mode="border", which MPS lacks.
+    """
+    height, width = pictures.shape[-2:]
+    grid[0].clamp_(1 / width - 1, 1 - 1 / width)
+    grid[1].clamp_(1 / height - 1, 1 - 1 / height)
+    grid = grid.permute(1, 2, 0)[None].expand(len(pictures), -1, -1, -1)
+    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
     """V views on a lattice whose rows and columns may run on over the poles and past the wrap.
@@ -74,13 +86,7 @@ class Projection:
 
     def sample(self, picture: torch.Tensor, view: int, rows: slice, columns: slice) -> torch.Tensor:
         """(C, rows, columns) colours of a view's (C, h, w) picture, bilinear, continued by its border pixels."""
-        grid = self.position(view, rows, columns)
-        # Outside, the nearest border pixel's centre is read: in place of padding_mode="border", which MPS lacks.
-        height, width = picture.shape[-2:]
-        grid[0].clamp_(1 / width - 1, 1 - 1 / width)
-        grid[1].clamp_(1 / height - 1, 1 - 1 / height)
-        grid = grid.permute(1, 2, 0)[None]
-        return F.grid_sample(picture[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+        return read_continued(picture[None], self.position(view, rows, columns))[0]
 
     def reached(self, radius: float) -> torch.Tensor:
         """(V, rows, columns) bool: whether a view holds any direction within `radius` radians of the lattice's."""

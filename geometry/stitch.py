@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 
+from .blends import BLENDS, Joined
 from .cameras import Cameras
-from .equirect import check_panoramas, check_pictures, equirect_angles, halve, resize_panoramas, to_planes
-from .multiband import multiband
-from .projection import Projection, half_reach, runs
+from .equirect import check_panoramas, check_pictures, halve, halved, resize_panoramas, to_planes
+from .projection import half_reach
 
-BAND = 96  # rows joined at once: bounds memory, and blocks of this height stay in the processor's cache
 FADE = math.sin(math.radians(5))  # edge distance over which the outermost views fade into a background
+MOST_BORDER = 45.0  # degrees; a photo's middle stays opaque anyway
+MOST_WIDTH = 32768  # of a panorama that is made as fine as an overlay
 
-Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-# Bands of rows with their colours (P * 3, rows, width) and the largest edge distance of all views (rows, width), which
-# is positive where a view looks; bands without a view are left out.
-Joined = Iterator[tuple[slice, torch.Tensor, torch.Tensor]]
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """Photos that are laid over panoramas at their own resolution.
+
+    pictures: (P or 1, H, W, 3 or 4) in 0..1. Alpha is dropped.
+    camera: the one camera that saw them, in one point with the panorama's.
+    border_deg: over how many degrees from their edges they fade into what lies below; at most half of the way to their
+        middle, which stays opaque. 0 is a hard edge.
+    """
+
+    pictures: torch.Tensor
+    camera: Cameras
+    border_deg: float = 5.0
 
 
 def stitch(
@@ -28,41 +38,60 @@ def stitch(
     width: int = 4096,
     blend: str = "feather",
     background: torch.Tensor | None = None,
+    overlay: Overlay | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Joins P * V images, panorama by panorama, to P panoramas.
 
     images: (P * V, h, w, 3 or 4) in 0..1, any floating type, any size of the cameras' aspect. Alpha is dropped.
-    width: the panorama's, even; 0 is the native one, with pixels as fine as those in the middle of the finest view.
+    width: the panorama's, even; 0 is the native one, with pixels as fine as those in the middle of the finest view or
+        photo.
     blend: feather weighs every view by its edge distance (see projection.py), nearest takes the view with the largest,
         multiband mixes fine detail over narrow seams and colours over wide ones.
     background: (P or 1, H, 2 H, 3 or 4) panoramas that show where no view looks, and that the views fade into.
+    overlay: photos that show over views and background. They fade into these; where nothing is below, they end sharply.
 
     Returns panoramas (P, width / 2, width, 3) and coverage (P, width / 2, width), float32 on the images' device.
-    Coverage is 1 where a pixel's centre lies in a view, else 0; there the panorama is black or the background.
-    Raises ValueError for images that do not fit the cameras or hold NaN, for an odd or negative width, and for a
-    background that is no panorama.
+    Coverage is 1 where a pixel's centre lies in a view or photo, else 0; there the panorama is black or the background.
+    Raises ValueError for images that do not fit the cameras or hold NaN, for an odd or negative width, for a background
+    that is no panorama, and for an overlay that fits neither.
     """
     views = _checked(images, cameras)
     if width < 0 or width % 2:
         raise ValueError(f"The panorama's width must be even, or 0 for the native one, not {width}.")
     if blend not in BLENDS:
         raise ValueError(f"Unknown blend '{blend}': choose one of {', '.join(BLENDS)}.")
-    native = native_width(cameras, views.shape[-1])
-    width = width or native
-    views = halve(views, native / width)
     panoramas = images.shape[0] // cameras.views
+    native = native_width(cameras, views.shape[-1])
+    if overlay is not None:
+        _check_overlay(overlay, panoramas)
+    width = width or (native if overlay is None else _native_with(overlay, native))
+    views = halve(views, native / width)
     equirect = views.new_zeros(panoramas, width // 2, width, 3)
     coverage = views.new_zeros(panoramas, width // 2, width)
-    fade = 0.0
-    if background is not None:
+    fade, everywhere = 0.0, background is not None
+    if everywhere:
         equirect[:] = _fitted_background(background, panoramas, width).to(views).permute(0, 2, 3, 1)
         fade = min(FADE, half_reach(cameras))
-    for rows, planes, distance in BLENDS[blend](views, cameras, width):
-        coverage[:, rows] = distance > 0
-        opacity = (distance / fade).clamp(0, 1) if fade else (distance > 0).to(planes)
-        colours = planes.unflatten(0, (panoramas, 3)).permute(0, 2, 3, 1)
-        equirect[:, rows] = equirect[:, rows].lerp(colours, opacity[..., None])
+    _paint(BLENDS[blend](views, cameras, width), fade, everywhere, equirect, coverage)
+    if overlay is not None:
+        fade = min(math.sin(math.radians(overlay.border_deg)), half_reach(overlay.camera))
+        _paint(_photos(overlay, width, views), fade, everywhere, equirect, coverage)
     return equirect, coverage
+
+
+def _paint(joined: Joined, fade: float, everywhere: bool, equirect: torch.Tensor, coverage: torch.Tensor) -> None:
+    """Lays bands over panoramas (P, H, 2 H, 3) and adds them to their coverage (P, H, 2 H), both in place.
+
+    Over an edge distance of `fade` they fade into what is there: `everywhere` something, else where coverage is.
+    """
+    for rows, planes, distance in joined:
+        opacity = seen = (distance > 0).to(planes)
+        if fade:
+            opacity = (distance / fade).clamp(0, 1)
+            opacity = opacity if everywhere else torch.where(coverage[:, rows] > 0, opacity, seen)
+        coverage[:, rows] = torch.maximum(coverage[:, rows], seen)
+        colours = planes.unflatten(0, (-1, 3)).permute(0, 2, 3, 1)
+        equirect[:, rows] = equirect[:, rows].lerp(colours, opacity[..., None])
 
 
 def native_width(cameras: Cameras, image_width: int) -> int:
@@ -103,44 +132,31 @@ def _fitted_background(background: torch.Tensor, panoramas: int, width: int) -> 
     return resize_panoramas(to_planes(background), width)
 
 
-def _single_band(weigh: Weigh, views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
-    """Joins band by band of rows; `weigh` makes a view's weights of its edge distances and the largest of all views."""
-    longitude, latitude = equirect_angles(width, width // 2)
-    projection = Projection.of(cameras, longitude, latitude, views.device)
-    cells = Projection.of(cameras, _cell_middles(longitude), _cell_middles(latitude), "cpu")
-    reached = cells.reached(BAND * math.sqrt(0.5) * 2 * math.pi / width)
-    for band, top in enumerate(range(0, width // 2, BAND)):
-        rows = slice(top, min(top + BAND, width // 2))
-        patches = [
-            (view, columns, projection.distance(view, rows, columns))
-            for view in range(cameras.views)
-            for run in runs(reached[view, band])
-            for columns in [slice(run.start * BAND, run.stop * BAND)]  # may end beyond the width, as slices can
-        ]
-        if not patches:
-            continue
-        largest = views.new_zeros(rows.stop - rows.start, width)
-        for _, columns, distance in patches:
-            largest[:, columns] = torch.maximum(largest[:, columns], distance)
-        total, weights = views.new_zeros(views.shape[1], *largest.shape), torch.full_like(largest, 1e-30)
-        for view, columns, distance in patches:
-            weight = weigh(distance, largest[:, columns])
-            total[..., columns] += projection.sample(views[view], view, rows, columns).mul_(weight)
-            weights[:, columns] += weight
-        yield rows, total.div_(weights), largest
+def _check_overlay(overlay: Overlay, panoramas: int) -> None:
+    check_pictures(overlay.pictures, "source")
+    if len(overlay.pictures) not in (1, panoramas):
+        raise ValueError(
+            f"There are {len(overlay.pictures)} sources for {panoramas} panoramas: give one, or one for each."
+        )
+    if not 0 <= overlay.border_deg <= MOST_BORDER:
+        raise ValueError(f"The source's border must be 0 to {MOST_BORDER:g} degrees wide, not {overlay.border_deg}.")
 
 
-def _cell_middles(angles: torch.Tensor) -> torch.Tensor:
-    """The angle in the middle of every BAND pixels; the last cell may be cut off."""
-    return angles[torch.arange(0, len(angles), BAND).add(BAND // 2).clamp_max(len(angles) - 1)]
+def _native_with(overlay: Overlay, native: int) -> int:
+    """The native width of views together with that of the overlay."""
+    width = max(native, native_width(overlay.camera, overlay.pictures.shape[2]))
+    if width > MOST_WIDTH:
+        raise ValueError(
+            f"A panorama as fine as the source would be {width} pixels wide: choose a width of at most {MOST_WIDTH} in "
+            "place of 0."
+        )
+    return width
 
 
-def _all_bands(views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
-    yield slice(0, width // 2), *multiband(views, cameras, width)
-
-
-BLENDS: dict[str, Callable[[torch.Tensor, Cameras, int], Joined]] = {
-    "feather": partial(_single_band, lambda distance, largest: distance.clamp_min(0)),
-    "multiband": _all_bands,
-    "nearest": partial(_single_band, lambda distance, largest: ((distance == largest) & (distance > 0)).to(distance)),
-}
+def _photos(overlay: Overlay, width: int, views: torch.Tensor) -> Joined:
+    """The overlay's photos as bands, on the views' device: one view, which is the nearest wherever it looks."""
+    photos = overlay.pictures[..., :3].to(views).movedim(-1, 1)
+    finer = native_width(overlay.camera, photos.shape[-1]) / width
+    if finer >= 2:
+        photos = halved(photos, math.floor(math.log2(finer)))
+    return BLENDS["nearest"](photos.flatten(0, 1)[None], overlay.camera, width)

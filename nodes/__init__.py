@@ -13,7 +13,7 @@ from .loaders import (
     register_models_folder,
 )
 from .output import PreviewPanorama, SavePanorama
-from .panorama import EquirectToViews, StitchEquirect
+from .panorama import EquirectToViews, SourceImageToViews, StitchEquirect
 from .sampling import ApplyCameras, MultiViewKSampler
 from .text import MultiViewTextEncode
 
@@ -29,6 +29,7 @@ class MVDiffusionExtension(ComfyExtension):
             LoadMVDiffusionCheckpoint,
             LoadDemoModel,
             PanoramaCameras,
+            SourceImageToViews,
             MultiViewTextEncode,
             ApplyCameras,
             MultiViewKSampler,

@@ -1,11 +1,12 @@
-"""Nodes between views and the equirectangular panorama."""
+"""Nodes between photos, views and the equirectangular panorama."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
 from ..geometry.equirect import equirect_to_views
-from ..geometry.stitch import stitch
+from ..geometry.source import source_camera, source_to_views
+from ..geometry.stitch import Overlay, stitch
 from ..host.run import to_intermediate
 from .schema import MVCameras, schema
 
@@ -29,7 +30,7 @@ class StitchEquirect(io.ComfyNode):
                     min=0,
                     max=32768,
                     step=2,
-                    tooltip="Width of the panorama; its height is half of it. 0: as fine as the images.",
+                    tooltip="Width of the panorama; its height is half of it. 0: as fine as the images and the source.",
                 ),
                 io.Combo.Input(
                     "blend",
@@ -42,18 +43,87 @@ class StitchEquirect(io.ComfyNode):
                     optional=True,
                     tooltip="A panorama to show where no view looks; the views fade into it. None: black.",
                 ),
+                io.Image.Input(
+                    "source",
+                    optional=True,
+                    tooltip="A photo to lay over the panorama at its own resolution: the one that Source Image to "
+                    "Views was given. None: nothing is laid over.",
+                ),
+                io.Float.Input(
+                    "source_yaw",
+                    optional=True,
+                    default=0.0,
+                    min=-360.0,
+                    max=360.0,
+                    step=0.1,
+                    tooltip="How far the source is turned to the right from view 0, in degrees.",
+                ),
+                io.Float.Input(
+                    "source_pitch",
+                    optional=True,
+                    default=0.0,
+                    min=-90.0,
+                    max=90.0,
+                    step=0.1,
+                    tooltip="How far the source looks up from where view 0 looks (down, if negative), in degrees.",
+                ),
+                io.Float.Input(
+                    "source_roll",
+                    optional=True,
+                    default=0.0,
+                    min=-180.0,
+                    max=180.0,
+                    step=0.1,
+                    tooltip="How far the source was taken tilted, in degrees clockwise.",
+                ),
+                io.Float.Input(
+                    "source_fov",
+                    optional=True,
+                    default=0.0,
+                    min=0.0,
+                    max=179.0,
+                    step=0.1,
+                    tooltip="Field of view of the source over its width in degrees. 0: that of view 0.",
+                ),
+                io.Float.Input(
+                    "border",
+                    optional=True,
+                    default=5.0,
+                    min=0.0,
+                    max=45.0,
+                    step=0.5,
+                    tooltip="Over how many degrees from its edges the source fades into the panorama. 0: a sharp edge.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
-                    display_name="equirect", tooltip="The panorama; where no view looks, black or the background."
+                    display_name="equirect", tooltip="The panorama; where nothing looks, black or the background."
                 ),
-                io.Mask.Output(display_name="coverage", tooltip="1 where a view looks, 0 elsewhere."),
+                io.Mask.Output(display_name="coverage", tooltip="1 where a view or the source looks, 0 elsewhere."),
             ],
         )
 
     @classmethod
-    def execute(cls, images, cameras, width, blend, background=None) -> io.NodeOutput:
-        equirect, coverage = stitch(images, cameras, width, blend, background)
+    def execute(
+        cls,
+        images,
+        cameras,
+        width,
+        blend,
+        background=None,
+        source=None,
+        source_yaw=0.0,
+        source_pitch=0.0,
+        source_roll=0.0,
+        source_fov=0.0,
+        border=5.0,
+    ) -> io.NodeOutput:
+        overlay = None
+        if source is not None:
+            size = source.shape[2], source.shape[1]
+            camera = source_camera(*size, cameras, source_yaw, source_pitch, source_roll, source_fov)
+            overlay = Overlay(source, camera, border)
+        equirect, coverage = stitch(images, cameras, width, blend, background, overlay)
         return io.NodeOutput(to_intermediate(equirect), to_intermediate(coverage))
 
 
@@ -82,3 +152,81 @@ class EquirectToViews(io.ComfyNode):
     def execute(cls, equirect, cameras, mask=None) -> io.NodeOutput:
         views, masks = equirect_to_views(equirect, cameras, mask)
         return io.NodeOutput(to_intermediate(views), to_intermediate(masks))
+
+
+class SourceImageToViews(io.ComfyNode):
+    """Source Image to Views: what a photo gives of the views, and what is left to generate."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MVDiffusionSourceImage",
+            display_name="Source Image to Views",
+            description="Puts a photo into every view that it touches and masks the rest, for ComfyUI's "
+            "InpaintModelConditioning. Put several in a row for several photos.",
+            search_aliases=["outpaint", "inpaint", "photo", "image to panorama", "360", "project"],
+            inputs=[
+                io.Image.Input(
+                    "image", tooltip="A photo of any size and shape, not stretched. Several give several panoramas."
+                ),
+                MVCameras.Input("cameras", tooltip="The cameras that the views are sampled with."),
+                io.Float.Input(
+                    "yaw",
+                    default=0.0,
+                    min=-360.0,
+                    max=360.0,
+                    step=0.1,
+                    tooltip="How far the photo is turned to the right from view 0, in degrees. 0: as view 0 looks.",
+                ),
+                io.Float.Input(
+                    "pitch",
+                    default=0.0,
+                    min=-90.0,
+                    max=90.0,
+                    step=0.1,
+                    tooltip="How far the photo looks up from where view 0 looks (down, if negative), in degrees.",
+                ),
+                io.Float.Input(
+                    "roll",
+                    default=0.0,
+                    min=-180.0,
+                    max=180.0,
+                    step=0.1,
+                    tooltip="How far the camera was tilted when the photo was taken, in degrees clockwise.",
+                ),
+                io.Float.Input(
+                    "fov",
+                    default=0.0,
+                    min=0.0,
+                    max=179.0,
+                    step=0.1,
+                    tooltip="Field of view of the photo over its width in degrees; 65 to 75 for most phones held "
+                    "sideways. 0: that of view 0.",
+                ),
+                io.Image.Input(
+                    "views",
+                    optional=True,
+                    tooltip="Views to put the photo over: of another Source Image to Views, or of Equirect to Views. "
+                    "Together with mask. None: grey.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="The mask of those views, 1 where they are to be generated. Together with views.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="views", tooltip="One image per camera: the photo where it looks, grey elsewhere."
+                ),
+                io.Mask.Output(
+                    display_name="mask", tooltip="0 where a photo gives the view, 1 where it is to be generated."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image, cameras, yaw, pitch, roll, fov, views=None, mask=None) -> io.NodeOutput:
+        source = source_camera(image.shape[2], image.shape[1], cameras, yaw, pitch, roll, fov)
+        views, mask = source_to_views(image, cameras, source, views, mask)
+        return io.NodeOutput(to_intermediate(views), to_intermediate(mask))

@@ -162,6 +162,7 @@ def test_half_precision_and_alpha_are_taken():
         (torch.full((1, 32, 64, 3), math.nan), None, "NaN"),
         (torch.zeros(1, 32, 64, 3), torch.full((1, 32, 64), math.nan), "NaN"),
         (torch.zeros(1, 32, 64, 3), torch.zeros(1, 16, 32), r"\(1, 32, 64\) like the panorama, not \(1, 16, 32\)"),
+        (torch.zeros(1, 32, 64, 3), torch.zeros(1, 64, 64), r"\(1, 64, 64\).*Load Image .* no mask was painted"),
     ],
 )
 def test_bad_panoramas_are_refused(equirect, mask, message):

@@ -18,6 +18,7 @@ NODES = {
     "MVDiffusionLoadCheckpoint": "Load MVDiffusion Checkpoint",
     "MVDiffusionLoadDemo": "Load Demo Model",
     "MVDiffusionPanoramaCameras": "Panorama Cameras",
+    "MVDiffusionSourceImage": "Source Image to Views",
     "MVDiffusionTextEncode": "Multi-View Text Encode",
     "MVDiffusionApplyCameras": "Apply Cameras",
     "MVDiffusionKSampler": "Multi-View KSampler",
