@@ -25,7 +25,7 @@ def _single_band(weigh: Weigh, views: torch.Tensor, cameras: Cameras, width: int
     """Joins band by band of rows; `weigh` makes a view's weights of its edge distances and the largest of all views."""
     longitude, latitude = equirect_angles(width, width // 2)
     projection = Projection.of(cameras, longitude, latitude, views.device)
-    cells = Projection.of(cameras, _cell_middles(longitude), _cell_middles(latitude), "cpu")
+    cells = Projection.of(cameras, cell_middles(longitude), cell_middles(latitude), "cpu")
     reached = cells.reached(BAND * math.sqrt(0.5) * 2 * math.pi / width)
     for band, top in enumerate(range(0, width // 2, BAND)):
         rows = slice(top, min(top + BAND, width // 2))
@@ -48,9 +48,9 @@ def _single_band(weigh: Weigh, views: torch.Tensor, cameras: Cameras, width: int
         yield rows, total.div_(weights), largest
 
 
-def _cell_middles(angles: torch.Tensor) -> torch.Tensor:
-    """The angle in the middle of every BAND pixels; the last cell may be cut off."""
-    return angles[torch.arange(0, len(angles), BAND).add(BAND // 2).clamp_max(len(angles) - 1)]
+def cell_middles(angles: torch.Tensor, size: int = BAND) -> torch.Tensor:
+    """The angle in the middle of every `size` pixels; the last cell may be cut off."""
+    return angles[torch.arange(0, len(angles), size).add(size // 2).clamp_max(len(angles) - 1)]
 
 
 def _all_bands(views: torch.Tensor, cameras: Cameras, width: int) -> Joined:

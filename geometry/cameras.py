@@ -55,7 +55,7 @@ class Cameras:
 
     @property
     def fov_deg(self) -> torch.Tensor:
-        """(V, 2) horizontal and vertical fields of view in degrees, from edge to edge."""
+        """(V, 2) horizontal and vertical fields of view in degrees, of cameras that look through their middle."""
         half_size = torch.tensor([self.width, self.height], dtype=torch.float64) / 2
         return 2 * torch.atan(half_size / self.intrinsics[:, [0, 1], [0, 1]]).rad2deg()
 

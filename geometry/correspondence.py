@@ -12,6 +12,7 @@ from .neighbours import neighbours
 # The 3 x 3 neighbourhood in which the published model looks around a corresponding point (section 4.1 of the paper).
 NEIGHBOURHOOD = torch.tensor([[x, y] for y in (-1, 0, 1) for x in (-1, 0, 1)], dtype=torch.float64)
 KEY_VIEWS = 2  # how many other views a query reads: what the weights were trained with
+UNSEEN = 1e9  # added to the distance of a point outside of a picture: farther than any that is inside
 SAME_GEOMETRY = 1e-10  # relative difference under which two homographies are one
 # In place of a homography where there is no view to be read: all points lie behind it, so all keys are invalid.
 NOWHERE = torch.diag(torch.tensor([1, 1, -1], dtype=torch.float64))
@@ -78,7 +79,8 @@ def panorama_correspondences(cameras: Cameras, height: int, width: int) -> Corre
     """Correspondences of views in one point, at features `height` x `width` under the cameras' images.
 
     Every query reads a 3 x 3 neighbourhood in two other views (section 4.1 of the paper). In a ring those are the views
-    beside it; of more neighbours it reads the two in which its image point lies nearest the middle.
+    beside it; of more neighbours it reads the two in which its image point lies nearest the middle, and those that see
+    the point before those that do not.
     """
     features = _Features.of(cameras, height, width)
     pairs, tables, known = [], [], []
@@ -126,7 +128,8 @@ def _queries(matrices: list[torch.Tensor], features: _Features) -> list[torch.Te
     for matrix in matrices:
         image, depth = apply_homography(matrix, features.pixels)
         distance = (image - (features.size - 1) / 2).square().sum(-1).sqrt()
-        distances.append(distance.where(depth > 0, torch.inf))
+        seen = ((image > 0) & (image < features.size)).all(-1)
+        distances.append((distance + UNSEEN * ~seen).where(depth > 0, torch.inf))
     # Rounded, so that equal distances are equal on every machine; the earlier view then comes first.
     nearest = torch.stack(distances).round(decimals=6).argsort(dim=0, stable=True)[:KEY_VIEWS]
     return [(nearest == number).any(0).nonzero().flatten() for number in range(len(matrices))]

@@ -32,7 +32,7 @@ from .drawing import (
     view_colour,
 )
 from .equirect import equirect_from_directions
-from .neighbours import area
+from .overlap import area
 from .survey import outlines, overlaps, plan_outlines, sphere_share, view_counts
 
 WIDTH, MARGIN, HEADING = 1024 * FINE, 56 * FINE, 72 * FINE

@@ -33,17 +33,15 @@ def grid_from_world(cameras: Cameras) -> torch.Tensor:
     return grid_from_pixels(cameras.width, cameras.height) @ cameras.intrinsics @ cameras.rotation.mT
 
 
-def _pixel_centres(width: int, height: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Grid coordinates (width,) and (height,) of a picture's columns and rows, float64."""
-    grid = grid_from_pixels(width, height)
-    columns, rows = torch.arange(width, dtype=torch.float64), torch.arange(height, dtype=torch.float64)
-    return columns * grid[0, 0] + grid[0, 2], rows * grid[1, 1] + grid[1, 2]
+def pixel_centres(size: int, part: slice = slice(None)) -> torch.Tensor:
+    """(n,) float64 grid coordinates of a picture's `size` columns or rows, or of a part of them."""
+    grid = grid_from_pixels(size, size)
+    return torch.arange(*part.indices(size), dtype=torch.float64) * grid[0, 0] + grid[0, 2]
 
 
 def equirect_angles(width: int, height: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Longitudes (width,) and latitudes (height,) of a panorama's pixel centres, radians, float64."""
-    columns, rows = _pixel_centres(width, height)
-    return math.pi * columns, -math.pi / 2 * rows
+    return math.pi * pixel_centres(width), -math.pi / 2 * pixel_centres(height)
 
 
 def equirect_directions(width: int, height: int) -> torch.Tensor:
@@ -89,26 +87,35 @@ def to_planes(pictures: torch.Tensor) -> torch.Tensor:
     return pictures[..., :3].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
 
 
-def halve(pictures: torch.Tensor, scale: float) -> torch.Tensor:
-    """(B, C, h, w) halved by averaging until `scale`, source pixels per target pixel, is below 2 or a side is odd.
+def halvings(scale: float) -> int:
+    """How often pictures are halved for `scale` source pixels per target pixel to fall below 2.
 
-    Below 2 a bilinear read passes over no pixel. Pixel areas are halved exactly, so grid coordinates stay as they are.
+    Below 2 a bilinear read passes over no pixel.
     """
-    while scale >= 2 and pictures.shape[-1] % 2 == 0 and pictures.shape[-2] % 2 == 0:
-        pictures, scale = F.avg_pool2d(pictures, 2), scale / 2
-    return pictures
+    return max(0, math.floor(math.log2(scale)))
 
 
 def halved(pictures: torch.Tensor, times: int) -> torch.Tensor:
-    """(B, C, h, w) pictures of any size, none of them a panorama, halved `times` times by averaging.
+    """(B, C, h, w) pictures of any size halved `times` times by averaging: grid coordinates stay as they are.
 
-    Sides that are no multiple of 2^times are first stretched to the next one: grid coordinates stay as they are.
+    Of even sides pixels are the exact means of four. Odd ones are rounded up, and a bilinear read passes over no pixel,
+    but does not go over a panorama's wrap.
     """
-    step = 2**times
-    even = [math.ceil(side / step) * step for side in pictures.shape[-2:]]
-    if even != list(pictures.shape[-2:]):
-        pictures = F.interpolate(pictures, size=even, mode="bilinear", align_corners=False)
-    return F.avg_pool2d(pictures, step)
+    for _ in range(times):
+        size = [math.ceil(side / 2) for side in pictures.shape[-2:]]
+        pictures = F.interpolate(pictures, size=size, mode="bilinear", align_corners=False)
+    return pictures
+
+
+def averaged(samples: torch.Tensor, per_pixel: int) -> torch.Tensor:
+    """(..., C, h, w) means of `per_pixel` squared samples (..., C, per_pixel * h, per_pixel * w) each."""
+    return samples if per_pixel == 1 else F.avg_pool2d(samples, per_pixel)
+
+
+def _halved_panoramas(planes: torch.Tensor, scale: float) -> torch.Tensor:
+    """(B, C, H, 2 H) panoramas halved for `scale`, as long as H is even: what is left is averaged as it is read."""
+    height = planes.shape[-2]
+    return halved(planes, min(halvings(scale), (height & -height).bit_length() - 1))
 
 
 def equirect_to_views(
@@ -130,7 +137,7 @@ def equirect_to_views(
     if mask is not None:
         planes = torch.cat((planes, mask.to(planes).expand(panoramas, -1, -1)[:, None]), dim=1)
     focal = cameras.intrinsics[:, 0, 0]
-    planes = halve(planes, planes.shape[-1] / (2 * math.pi * focal.max().item()))
+    planes = _halved_panoramas(planes, planes.shape[-1] / (2 * math.pi * focal.max().item()))
     source = _padded(planes.flatten(0, 1)[None])
     for view, world_from_grid in enumerate(torch.linalg.inv(grid_from_world(cameras))):
         pixels_per_pixel = planes.shape[-1] / (2 * math.pi * focal[view].item())
@@ -181,15 +188,23 @@ def resize_panoramas(planes: torch.Tensor, width: int) -> torch.Tensor:
     """(B, C, H, 2 H) panoramas at another width, averaged where that is coarser, over the wrap too."""
     if planes.shape[-1] == width:
         return planes
-    batch, planes = len(planes), halve(planes, planes.shape[-1] / width)
+    return read_panoramas(_halved_panoramas(planes, planes.shape[-1] / width), width, slice(None))
+
+
+def read_panoramas(planes: torch.Tensor, width: int, rows: slice, columns: slice = slice(None)) -> torch.Tensor:
+    """(B, C, rows, columns) of (B, C, H, 2 H) panoramas at another width, read at each of their pixels at least."""
     samples = max(1, math.ceil(planes.shape[-1] / width - 1e-6))
     source = _padded(planes.flatten(0, 1)[None])
-    columns, rows = (axis.float().to(planes.device) for axis in _pixel_centres(samples * width, samples * width // 2))
-    bands = []
-    for band in rows.split(samples * max(1, BLOCK // (samples * samples * width))):
-        x, y = torch.meshgrid(columns, band, indexing="xy")
-        bands.append(F.avg_pool2d(_read(source, x, y), samples))
-    return torch.cat(bands, dim=-2).unflatten(1, (batch, -1))[0]
+    x, y = (
+        pixel_centres(samples * size, slice(samples * first, samples * last)).float().to(planes.device)
+        for size, part in ((width, columns), (width // 2, rows))
+        for first, last, _ in [part.indices(size)]
+    )
+    bands = [
+        averaged(_read(source, *torch.meshgrid(x, band, indexing="xy")), samples)
+        for band in y.split(samples * max(1, BLOCK // (samples * len(x))))
+    ]
+    return torch.cat(bands, dim=-2).unflatten(1, planes.shape[:2])[0]
 
 
 def _read(source: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -206,7 +221,7 @@ def _cut(
 
     Rays are float64 along the view's axes and float32 in their sums: 1e-3 pixels in a panorama 16384 wide.
     """
-    columns, rows = _pixel_centres(samples * width, samples * height)
+    columns, rows = pixel_centres(samples * width), pixel_centres(samples * height)
     along_row = (world_from_grid[:, 0, None, None] * columns).float().to(source.device)
     along_column = world_from_grid[:, 1, None, None] * rows[:, None] + world_from_grid[:, 2, None, None]
     along_column = along_column.float().to(source.device)
@@ -215,4 +230,4 @@ def _cut(
         bottom = min(top + step, height)
         directions = along_row + along_column[:, samples * top : samples * bottom]
         picture = _read(source, *_grid_from_directions(directions.movedim(0, -1)))
-        yield slice(top, bottom), F.avg_pool2d(picture, samples)[0]
+        yield slice(top, bottom), averaged(picture, samples)[0]

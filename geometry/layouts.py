@@ -11,6 +11,7 @@ import torch
 from .cameras import Cameras, intrinsics_from_fov, rotation_from_angles
 
 POLAR_VIEWS, POLAR_PITCH = 3, 60.0  # of `sphere`: views around either pole, and how far they look up or down
+MOST_VIEWS = 4096
 FACES = ((0.0, 0.0), (90.0, 0.0), (180.0, 0.0), (-90.0, 0.0), (0.0, 90.0), (0.0, -90.0))  # yaw and pitch
 
 
@@ -33,24 +34,33 @@ def rings(
     Raises ValueError as `ring` does, and for no pitch at all.
     """
     if not pitches_deg:
-        raise ValueError("Rings need at least one pitch.")
+        raise ValueError("Panorama Cameras: rings need at least one pitch.")
+    if views * len(pitches_deg) > MOST_VIEWS:
+        raise ValueError(
+            f"Panorama Cameras: {len(pitches_deg)} rings of {views} views are {views * len(pitches_deg)} views, and "
+            f"{MOST_VIEWS} are the most."
+        )
     angles = [turn for pitch in pitches_deg for turn in _turns(views, start_yaw_deg, pitch)]
     return _panorama(angles, fov_deg, (width, height), (views,) * len(pitches_deg))
 
 
 def pitches_from_text(text: str) -> tuple[float, ...]:
     """Degrees from numbers with commas or spaces between them. Raises ValueError for anything else, and beyond 90."""
-    words = re.findall(r"[^\s,;]+", text)
-    try:
-        pitches = tuple(float(word) for word in words)
-    except ValueError:
-        pitches = ()
-    if not pitches or not all(-90 <= pitch <= 90 for pitch in pitches):
+    words = re.findall(r"[^\s,;]+", text.replace("\N{MINUS SIGN}", "-").replace("\N{DEGREE SIGN}", " "))
+    wrong = [word for word in words if not _is_pitch(word)]
+    if wrong or not words:
         raise ValueError(
             "Panorama Cameras: pitches must be numbers from -90 to 90 with commas between them, one per ring, such as "
-            f"'0, 60, -60', not '{text}'."
+            f"'0, 60, -60', not '{wrong[0] if wrong else text}'."
         )
-    return pitches
+    return tuple(float(word) for word in words)
+
+
+def _is_pitch(word: str) -> bool:
+    try:
+        return -90 <= float(word) <= 90
+    except ValueError:
+        return False
 
 
 def sphere(views: int, fov_deg: float, width: int, height: int, start_yaw_deg: float = 0.0) -> Cameras:
@@ -60,11 +70,10 @@ def sphere(views: int, fov_deg: float, width: int, height: int, start_yaw_deg: f
     ones. One view straight up and one down would leave a third of the sphere seen once.
     Raises ValueError as `ring` does.
     """
-    third = 180 / POLAR_VIEWS
     angles = [
         *_turns(views, start_yaw_deg, 0.0),
         *_turns(POLAR_VIEWS, start_yaw_deg, POLAR_PITCH),
-        *_turns(POLAR_VIEWS, start_yaw_deg + third, -POLAR_PITCH),
+        *_turns(POLAR_VIEWS, start_yaw_deg + 180 / POLAR_VIEWS, -POLAR_PITCH),
     ]
     return _panorama(angles, fov_deg, (width, height), (views, POLAR_VIEWS, POLAR_VIEWS))
 
@@ -84,7 +93,7 @@ def cube(width: int, height: int, start_yaw_deg: float = 0.0) -> Cameras:
 def _turns(views: int, start_yaw_deg: float, pitch_deg: float) -> list[tuple[float, float]]:
     """(yaw, pitch) of one ring."""
     if views < 1:
-        raise ValueError(f"A ring needs at least 1 view, not {views}.")
+        raise ValueError(f"Panorama Cameras: a ring needs at least 1 view, not {views}.")
     return [(start_yaw_deg + 360.0 * view / views, pitch_deg) for view in range(views)]
 
 
@@ -93,12 +102,12 @@ def _panorama(
 ) -> Cameras:
     """Cameras in one point that look along (yaw, pitch) pairs; `size` is (width, height)."""
     if not 0 < fov_deg < 180:
-        raise ValueError(f"The field of view must lie between 0 and 180 degrees (exclusive), not {fov_deg}.")
+        raise ValueError(f"Panorama Cameras: fov must lie between 0 and 180 degrees (exclusive), not {fov_deg}.")
     if min(size) < 1:
-        raise ValueError(f"Views need a positive size, not {size[0]} x {size[1]}.")
+        raise ValueError(f"Panorama Cameras: views need a positive size, not {size[0]} x {size[1]}.")
     for yaw, pitch in angles_deg:
         if not (math.isfinite(yaw) and math.isfinite(pitch)):
-            raise ValueError(f"Views need a finite yaw and pitch in degrees, not {yaw} and {pitch}.")
+            raise ValueError(f"Panorama Cameras: views need a finite yaw and pitch in degrees, not {yaw} and {pitch}.")
     cam_to_world = torch.eye(4, dtype=torch.float64).repeat(len(angles_deg), 1, 1)
     cam_to_world[:, :3, :3] = torch.stack([rotation_from_angles(yaw, pitch) for yaw, pitch in angles_deg])
     return Cameras(intrinsics_from_fov(fov_deg, *size).repeat(len(angles_deg), 1, 1), cam_to_world, *size, rings)

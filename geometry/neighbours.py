@@ -1,16 +1,13 @@
-"""Which views of a panorama look at the same things: how much they see of each other, and who attends to whom."""
+"""Which views of a panorama attend to which."""
 
 from __future__ import annotations
 
 import torch
 
 from .cameras import Cameras
-from .equirect import grid_from_world
-from .projection import edge_planes
+from .overlap import shares
 
-# A view's corners in grid coordinates, in the order in which its outline goes round.
-CORNERS = torch.tensor([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], dtype=torch.float64)
-LEAST_SHARE = 0.05  # views of different rings are neighbours if either sees more than this of the other's pixels
+LEAST_SHARE = 0.05  # views of different rings are neighbours if each sees more than this of the other's pixels
 
 
 def ring_neighbours(cameras: Cameras) -> list[list[int]]:
@@ -29,58 +26,32 @@ def neighbours(cameras: Cameras) -> list[list[int]]:
     The overlap of two views is the smaller share of either's pixels that the other one sees. A ring alone has the
     published neighbours at any field of view; of two views the other one counts twice.
     """
-    beside = ring_neighbours(cameras)
-    if len(cameras.rings) == 1:
-        return beside
-    ring = torch.repeat_interleave(torch.tensor(cameras.rings))
-    apart = (ring[:, None] != ring).nonzero().tolist()
-    share = dict(zip(map(tuple, apart), shares(cameras, apart), strict=True))
-    across = [(a, b) for a, b in share if min(share[a, b], share[b, a]) > LEAST_SHARE]
+    found = ring_neighbours(cameras)
+    for view, other in _overlapping_rings(cameras):
+        found[view].append(other)
     if cameras.views == 2:
-        return [[b, b] for _, b in across]
-    for view, other in across:
-        beside[view].append(other)
+        return [others and [1 - view, 1 - view] for view, others in enumerate(found)]
     # Beside others, the second view of a ring of two is one neighbour like any other.
-    return [list(dict.fromkeys(views)) if len(views) > 2 else views for views in beside]
+    return [list(dict.fromkeys(others)) if len(others) > 2 else others for others in found]
 
 
-def views_alone(cameras: Cameras) -> list[int]:
-    """The views that see nothing of any neighbour, in a panorama of more than one view."""
-    if cameras.views == 1:
-        return []
+def _overlapping_rings(cameras: Cameras) -> list[tuple[int, int]]:
+    """The directed pairs of views of different rings that overlap by more than 5 %."""
+    ring = torch.repeat_interleave(torch.tensor(cameras.rings))
+    pairs = [(view, other) for view, other in (ring[:, None] != ring).nonzero().tolist()]
+    share = dict(zip(pairs, shares(cameras, pairs), strict=True))
+    return [(a, b) for a, b in pairs if min(share[a, b], share[b, a]) > LEAST_SHARE]
+
+
+def views_apart(cameras: Cameras) -> list[int]:
+    """The views that no chain of overlapping neighbours joins with view 0: they would be sampled without knowing it."""
     beside = neighbours(cameras)
     pairs = [(view, other) for view, others in enumerate(beside) for other in others]
-    in_touch = {view for (view, _), share in zip(pairs, shares(cameras, pairs), strict=True) if share > 0}
-    return [view for view in range(cameras.views) if view not in in_touch]
-
-
-def shares(cameras: Cameras, pairs: list[tuple[int, int]]) -> list[float]:
-    """For each pair (view, other) of views in one point: the share of the view's pixels that the other one sees."""
-    if not pairs:
-        return []
-    views, others = torch.tensor(pairs).mT
-    limits = edge_planes(cameras)[others] @ torch.linalg.inv(grid_from_world(cameras)[views])
-    kinds, kind = limits.round(decimals=9).unique(dim=0, return_inverse=True)  # one or two in most rings
-    share = [area(_clipped(CORNERS[:, :2].tolist(), planes)) / 4 for planes in kinds.tolist()]
-    return [share[number] for number in kind.tolist()]
-
-
-def _clipped(polygon: list[list[float]], planes: list[list[float]]) -> list[list[float]]:
-    """The part of a convex polygon of points (x, y) where a x + b y + c >= 0 for each (a, b, c)."""
-    for a, b, c in planes:
-        heights = [a * x + b * y + c for x, y in polygon]
-        kept = []
-        for index, ((x, y), height) in enumerate(zip(polygon, heights, strict=True)):
-            (last_x, last_y), last = polygon[index - 1], heights[index - 1]
-            if (height >= 0) != (last >= 0):
-                part = last / (last - height)
-                kept.append([last_x + part * (x - last_x), last_y + part * (y - last_y)])
-            if height >= 0:
-                kept.append([x, y])
-        polygon = kept
-    return polygon
-
-
-def area(polygon: list[list[float]]) -> float:
-    """The area of a polygon of points (x, y)."""
-    return abs(sum(polygon[i - 1][0] * y - x * polygon[i - 1][1] for i, (x, y) in enumerate(polygon))) / 2
+    overlapping = {pair for pair, share in zip(pairs, shares(cameras, pairs), strict=True) if share > 0}
+    joined, new = {0}, [0]
+    while new:
+        view = new.pop()
+        reached = {other for other in beside[view] if (view, other) in overlapping} - joined
+        joined |= reached
+        new += reached
+    return [view for view in range(cameras.views) if view not in joined]

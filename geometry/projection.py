@@ -84,6 +84,10 @@ class Projection:
         products = self._products(view, slice(0, 3), rows, columns)
         return products[:2].div_(products[2].clamp_(min=1e-9))
 
+    def depth(self, view: int, rows: slice, columns: slice) -> torch.Tensor:
+        """(rows, columns) cosines of the angles between the directions and a view's axis."""
+        return self._products(view, slice(2, 3), rows, columns)[0]
+
     def sample(self, picture: torch.Tensor, view: int, rows: slice, columns: slice) -> torch.Tensor:
         """(C, rows, columns) colours of a view's (C, h, w) picture, bilinear, continued by its border pixels."""
         return read_continued(picture[None], self.position(view, rows, columns))[0]

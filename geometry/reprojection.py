@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from .cameras import Cameras
-from .equirect import BLOCK, grid_from_pixels, grid_from_world
+from .equirect import BLOCK, grid_from_world, pixel_centres
 from .projection import read_continued
 
 MOST_SAMPLES = 32  # per pixel and axis; only where a photo is about 170 degrees wide would more be read
@@ -70,7 +70,7 @@ class Reprojection:
         rows, columns = rows or slice(0, height), columns or slice(0, width)
         x = torch.tensor([columns.start, columns.stop], dtype=torch.float64) * (2 / width) - 1
         y = torch.tensor([rows.start, rows.stop], dtype=torch.float64)[:, None] * (2 / height) - 1
-        u, v, z = _products(self.photo_from_view, x, y)
+        u, v, z = _homogeneous(self.photo_from_view, x, y)
         if min(edge.max() for edge in (z + u, z - u, z + v, z - v, z - self.nearest)) <= 0:
             return  # all four corners, and so the whole tile, lie beyond one of the photo's edges, or behind
         tile = Tile(rows, columns, *self._density(u, v, z))
@@ -83,22 +83,22 @@ class Reprojection:
 
     def inside(self, tile: Tile) -> torch.Tensor:
         """(rows, columns) bool on the CPU: whether a pixel's centre lies in front and inside the photo's edges."""
-        u, v, z = _products(self.photo_from_view, *self._centres(tile, 1, 1))
+        u, v, z = _homogeneous(self.photo_from_view, *self._centres(tile, 1, 1))
         return (u.abs() < z) & (v.abs() < z)
 
     def read(self, tile: Tile, photos: torch.Tensor) -> torch.Tensor:
         """(P, C, rows, columns) colours of (P, C, H, W) photos, which were halved `tile.level` times."""
         x, y = (axis.float().to(photos.device) for axis in self._centres(tile, tile.across, tile.down))
-        u, v, z = _products(self.photo_from_view, x, y)
+        u, v, z = _homogeneous(self.photo_from_view, x, y)
         grid = torch.stack((u, v)).div_(z.clamp_(min=1e-9))
         return F.avg_pool2d(read_continued(photos, grid), (tile.down, tile.across))
 
     def _centres(self, tile: Tile, across: int, down: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Grid coordinates (columns,) and (rows, 1) of a tile's samples, float64."""
-        grid = grid_from_pixels(across * self.view_size[0], down * self.view_size[1])
-        columns = torch.arange(across * tile.columns.start, across * tile.columns.stop, dtype=torch.float64)
-        rows = torch.arange(down * tile.rows.start, down * tile.rows.stop, dtype=torch.float64)[:, None]
-        return columns * grid[0, 0] + grid[0, 2], rows * grid[1, 1] + grid[1, 2]
+        width, height = self.view_size
+        columns = pixel_centres(across * width, slice(across * tile.columns.start, across * tile.columns.stop))
+        rows = pixel_centres(down * height, slice(down * tile.rows.start, down * tile.rows.stop))
+        return columns, rows[:, None]
 
     def _density(self, u: torch.Tensor, v: torch.Tensor, z: torch.Tensor) -> tuple[int, int, int]:
         """(level, across, down) for the tile with these homogeneous photo coordinates (2, 2) at its corners.
@@ -119,8 +119,8 @@ class Reprojection:
         return level, *(max(1, math.ceil(step / 2**level - 1e-6)) for step in (across, down))
 
 
-def _products(matrix: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
-    """A (3, 3) matrix times (x, y, 1), elementwise."""
+def _homogeneous(matrix: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
+    """The three coordinates, spread over x and y, that a (3, 3) matrix takes (x, y, 1) to."""
     return [a * x + (b * y + c) for a, b, c in matrix.tolist()]
 
 

@@ -12,6 +12,7 @@ from .reprojection import Reprojection
 
 GREY = 0.5  # of pixels that nothing gives: 0 in the -1..1 of the published model's masked image
 NODE = "Source Image to Views"
+BOTH_NODES = f"{NODE} or Stitch Equirect"
 
 
 def source_camera(
@@ -34,12 +35,13 @@ def source_camera(
         raise ValueError(f"The source image needs a positive size, not {width} x {height}.")
     if not all(math.isfinite(angle) for angle in (yaw_deg, pitch_deg, roll_deg)):
         raise ValueError(
-            f"The source needs a finite yaw, pitch and roll in degrees, not {yaw_deg}, {pitch_deg} and {roll_deg}."
+            f"{BOTH_NODES}: yaw, pitch and roll of the source are finite degrees, not {yaw_deg}, {pitch_deg} and "
+            f"{roll_deg}."
         )
     if not 0 <= fov_deg < 180:
         raise ValueError(
-            "The source's field of view must lie between 0 and 180 degrees (exclusive), or be 0 for that of view 0, "
-            f"not {fov_deg}."
+            f"{BOTH_NODES}: the source's fov must lie between 0 and 180 degrees (exclusive), or be 0 for that of view "
+            f"0, not {fov_deg}."
         )
     cam_to_world = cameras.cam_to_world[:1].clone()
     turned, tilted = rotation_from_angles(yaw_deg, 0), rotation_from_angles(0, pitch_deg, roll_deg)
@@ -84,7 +86,7 @@ def source_to_views(
                 views[part] = torch.where(inside[..., None], colours, views[part])
                 mask[part].masked_fill_(inside, 0)
     if not touched:
-        raise ValueError(_touches_nothing(source))
+        raise ValueError(_touches_nothing(source, cameras))
     return views.flatten(0, 1), mask.flatten(0, 1)
 
 
@@ -139,13 +141,17 @@ def _check(image: torch.Tensor, cameras: Cameras, views: torch.Tensor | None, ma
         )
 
 
-def _touches_nothing(source: Cameras) -> str:
-    """Says where a photo points that no view sees."""
+def _touches_nothing(source: Cameras, cameras: Cameras) -> str:
+    """Says where a photo points that no view's pixel sees."""
     x, y, z = source.rotation[0, :, 2].tolist()
-    yaw, pitch = math.degrees(math.atan2(x, z)), math.degrees(math.atan2(-y, math.hypot(x, z)))
+    angles = math.atan2(x, z), math.atan2(-y, math.hypot(x, z))
+    yaw, pitch = (round(math.degrees(angle), 1) + 0.0 for angle in angles)  # 0.0 makes 0 of -0
     across, down = source.fov_deg[0].tolist()
+    pixel = (cameras.fov_deg[:, 0] / cameras.width).min().item()
+    remedy = "change its yaw, pitch or fov, or the cameras"
+    if min(across, down) < 2 * pixel:
+        remedy = f"it may fall between pixels, which are {pixel:.2g} degrees large: use a larger fov or larger cameras"
     return (
-        f"The source touches no view: it looks to yaw {yaw:.1f}, pitch {pitch:.1f} degrees and is {across:.1f} x "
-        f"{down:.1f} degrees large, and no pixel of the cameras lies there. Change its yaw, pitch or fov, or the "
-        "cameras."
+        f"{NODE}: the source touches no view. It looks to yaw {yaw}, pitch {pitch} degrees and is "
+        f"{across:.3g} x {down:.3g} degrees large, and no pixel of the cameras lies there; {remedy}."
     )

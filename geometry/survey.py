@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from .cameras import Cameras
 from .equirect import equirect_directions, grid_from_world
-from .neighbours import CORNERS, ring_neighbours, shares
+from .neighbours import ring_neighbours
+from .overlap import CORNERS, shares
 from .projection import edge_planes
 
 EDGE_STEPS = 48  # points per edge of an outline
@@ -45,9 +46,9 @@ def overlaps(cameras: Cameras) -> list[tuple[int, int, float]]:
 
     Cameras without rings are taken as one row in their order.
     """
-    neighbours = ring_neighbours(cameras)
     row = [(view, view + 1) for view in range(cameras.views - 1)]
-    pairs = [(view, beside[1]) for view, beside in enumerate(neighbours) if beside] if neighbours else row
+    rings = [(view, beside[1]) for view, beside in enumerate(ring_neighbours(cameras)) if beside]
+    pairs = rings if cameras.rings else row
     return [(*pair, share) for pair, share in zip(pairs, shares(cameras, pairs), strict=True)]
 
 

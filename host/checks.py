@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import comfy.model_sampling
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..caa.kinds import DEPTH, Kind
 from ..geometry.cameras import Cameras
-from ..geometry.neighbours import views_alone
-from .inputs import LATENTS, MASKS, mask_rows
+from ..geometry.neighbours import views_apart
+from .inputs import check_given_images
 
 
 def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_image: torch.Tensor, mask) -> None:
@@ -36,6 +35,10 @@ def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_imag
         raise ValueError(
             "The noise mask of the LATENT holds NaN or infinite numbers: mend the node that it comes from."
         )
+    if mask is not None and not mask.any():
+        raise ValueError(
+            "The noise mask of the LATENT is 0 everywhere, so nothing would be sampled: paint a mask, or leave it out."
+        )
     if kind is not None:
         check_prediction(guider.model_patcher)
         _check_one_gpu(guider.model_patcher)
@@ -44,11 +47,11 @@ def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_imag
             "Context Windows cannot be combined with Apply Cameras: they would tear the views of one scene apart. "
             "Remove the Context Windows node from this MODEL."
         )
+    check_given_images(guider.conds, setup.cameras, noise.shape, guider.model_patcher)
     for name, conditionings in guider.conds.items():
         for conditioning in conditionings or ():
             _check_area(name, conditioning)
             _check_text(name, conditioning, setup.cameras.views, noise.shape[0], _context_width(guider.model_patcher))
-            _check_given_images(name, conditioning, setup.cameras, noise.shape, guider.model_patcher)
 
 
 def check_cameras(cameras: Cameras) -> None:
@@ -58,24 +61,26 @@ def check_cameras(cameras: Cameras) -> None:
             "These cameras have no neighbours (the faces of a cube do not overlap): they cut and join pictures, but "
             "cannot be sampled. Choose ring, sphere or rings in Panorama Cameras."
         )
-    if alone := views_alone(cameras):
-        raise ValueError(
-            f"Panorama Cameras: {_named_views(alone)} of {cameras.views} overlap no neighbour and could not agree with "
-            "it: use a larger fov, more views, or pitches that are closer together."
-        )
     if cameras.width % 64 or cameras.height % 64:
         raise ValueError(
             f"Panorama Cameras: views that are sampled need a width and a height that are multiples of 64, not "
             f"{cameras.width} x {cameras.height}."
         )
+    if apart := views_apart(cameras):
+        raise ValueError(
+            f"Panorama Cameras: {_named_views(apart)} of {cameras.views} do not overlap view 0, nor views that do, and "
+            f"could not agree with it: in a ring of {cameras.rings[0]} fov must be above {360 / cameras.rings[0]:.0f}, "
+            "and views of different rings must share more than 5 %. Use a larger fov, more views, squarer views, or "
+            "pitches that are closer together."
+        )
 
 
 def _named_views(views: list[int]) -> str:
-    """'view 3', 'views 0, 1, 2', 'views 0, 1, 2, ... 95'."""
-    names = [str(view) for view in views]
-    if len(names) > 8:
-        names = [*names[:3], f"... {names[-1]}"]
-    return f"view{'s' * (len(views) > 1)} {', '.join(names)}"
+    """'view 3', 'views 8 to 10, 12'."""
+    firsts = [view for view in views if view - 1 not in views]
+    lasts = [view for view in views if view + 1 not in views]
+    runs = [f"{a}" if a == b else f"{a} to {b}" for a, b in zip(firsts, lasts, strict=True)]
+    return f"view{'s' * (len(views) > 1)} {', '.join(runs)}"
 
 
 def _check_latents(cameras: Cameras, noise: torch.Tensor, ratio: int) -> None:
@@ -90,6 +95,16 @@ def _check_latents(cameras: Cameras, noise: torch.Tensor, ratio: int) -> None:
         raise ValueError(
             f"The LATENT holds {noise.shape[0]} views, which is no multiple of the {cameras.views} "
             "cameras: it needs one latent per view, panorama by panorama."
+        )
+
+
+def check_panoramas_of(latent_image: dict, cameras: Cameras, panoramas: int) -> None:
+    """Raises ValueError where a LATENT holds the views of fewer panoramas than Multi-View KSampler is to make."""
+    rows = latent_image["samples"].shape[0]
+    if rows % cameras.views == 0 and panoramas not in (1, rows // cameras.views):
+        raise ValueError(
+            f"Multi-View KSampler: panoramas is {panoramas}, but latent_image holds the views of "
+            f"{rows // cameras.views}: put Repeat Latent Batch before it, or set panoramas to 1."
         )
 
 
@@ -119,68 +134,6 @@ def _check_text(name: str, conditioning: dict, views: int, batch: int, context_w
         )
     if not torch.isfinite(text).all():
         raise ValueError(f"The {name} conditioning holds NaN or infinite numbers: mend the node that it comes from.")
-
-
-def _check_given_images(name: str, conditioning: dict, cameras: Cameras, shape: torch.Size, model) -> None:
-    latents, mask = conditioning.get(LATENTS), conditioning.get(MASKS)
-    if latents is None and mask is None:
-        return
-    _check_takes_images(name, model)
-    if latents is not None:
-        _check_given_latents(name, latents, cameras, shape)
-    if mask is not None:
-        _check_given_masks(name, mask_rows(mask), cameras, shape[0])
-    for given in (latents, mask):
-        if given is not None and not torch.isfinite(given).all():
-            raise ValueError(
-                f"The given images or masks in the {name} conditioning hold NaN or infinite numbers: mend the picture "
-                "or the mask that InpaintModelConditioning gets."
-            )
-
-
-def _check_takes_images(name: str, model) -> None:
-    unet, latent_format = model.get_model_object("diffusion_model"), model.get_model_object("latent_format")
-    if isinstance(unet, UNetModel) and unet.in_channels == latent_format.latent_channels:
-        raise ValueError(
-            f"The {name} conditioning holds given images (InpaintModelConditioning), but this MODEL's UNet has "
-            f"{unet.in_channels} input channels and would ignore them. Load the authors' pano_outpaint.ckpt (its UNet, "
-            "or an SD 2 inpainting MODEL, has 9), or use Set Latent Noise Mask in place of InpaintModelConditioning."
-        )
-
-
-def _check_given_latents(name: str, latents: torch.Tensor, cameras: Cameras, shape: torch.Size) -> None:
-    rows, views, batch = latents.shape[0], cameras.views, shape[0]
-    if rows == 1 < views:
-        raise ValueError(
-            f"The {name} conditioning holds 1 given image for {views} cameras: put Source Image to Views, which makes "
-            "one picture per view, before InpaintModelConditioning."
-        )
-    if rows not in (views, batch):
-        raise ValueError(
-            f"The {name} conditioning holds {rows} given images: {views} cameras and a batch of {batch} need {views} "
-            f"or {batch}. Use the same cameras in Source Image to Views."
-        )
-    if latents.shape[1:] != shape[1:]:
-        raise ValueError(
-            f"The given images in the {name} conditioning are latents of {tuple(latents.shape[1:])}, but cameras of "
-            f"{cameras.width} x {cameras.height} pixels need {tuple(shape[1:])}: use the same cameras in Source Image "
-            "to Views, and the VAE that was loaded with this MODEL."
-        )
-
-
-def _check_given_masks(name: str, masks: torch.Tensor, cameras: Cameras, batch: int) -> None:
-    rows, _, height, width = masks.shape
-    if rows not in (1, cameras.views, batch):
-        raise ValueError(
-            f"The {name} conditioning holds {rows} masks: {cameras.views} cameras and a batch of {batch} need 1, "
-            f"{cameras.views} or {batch}. Use the same cameras in Source Image to Views."
-        )
-    # The host would crop it.
-    if width * cameras.height != height * cameras.width:
-        raise ValueError(
-            f"The masks in the {name} conditioning are {width} x {height} pixels, and the views are {cameras.width} x "
-            f"{cameras.height}: they need the views' proportions. Use the masks of Source Image to Views."
-        )
 
 
 def _context_width(model) -> int | None:

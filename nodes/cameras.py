@@ -26,8 +26,9 @@ class PanoramaCameras(io.ComfyNode):
                     "layout",
                     options=["ring", "sphere", "rings", "cube"],
                     tooltip="ring: evenly turned views around the horizon, each overlapping the two beside it. "
-                    "sphere: a ring, 3 views up and 3 down, which see everything. rings: one ring per pitch. cube: six "
-                    "faces, to cut and join pictures; they do not overlap, so they cannot be sampled.",
+                    "sphere: a ring, 3 views up and 3 down; of 8 square views, 90 degrees wide, they see everything. "
+                    "rings: one ring per pitch. cube: six faces, to cut and join pictures; they do not overlap: "
+                    "samplers refuse them.",
                 ),
                 io.Int.Input(
                     "views",
@@ -104,4 +105,6 @@ class PanoramaCameras(io.ComfyNode):
                 cameras = rings(views, fov, width, height, start_yaw, pitches_from_text(pitches))
             case "cube":
                 cameras = cube(width, height, start_yaw)
+            case _:
+                raise ValueError(f"Panorama Cameras: layout must be ring, sphere, rings or cube, not '{layout}'.")
         return io.NodeOutput(cameras, to_intermediate(diagram(cameras)))

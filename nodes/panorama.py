@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..geometry.equirect import equirect_to_views
+from ..geometry.equirect import check_pictures, equirect_to_views
 from ..geometry.source import source_camera, source_to_views
 from ..geometry.stitch import Overlay, stitch
-from ..host.run import to_intermediate
+from ..host.run import mask_to_intermediate, to_intermediate
 from .schema import MVCameras, schema
 
 
@@ -120,11 +120,12 @@ class StitchEquirect(io.ComfyNode):
     ) -> io.NodeOutput:
         overlay = None
         if source is not None:
+            check_pictures(source, "source of Stitch Equirect")
             size = source.shape[2], source.shape[1]
             camera = source_camera(*size, cameras, source_yaw, source_pitch, source_roll, source_fov)
             overlay = Overlay(source, camera, border)
         equirect, coverage = stitch(images, cameras, width, blend, background, overlay)
-        return io.NodeOutput(to_intermediate(equirect), to_intermediate(coverage))
+        return io.NodeOutput(to_intermediate(equirect), mask_to_intermediate(coverage))
 
 
 class EquirectToViews(io.ComfyNode):
@@ -151,7 +152,7 @@ class EquirectToViews(io.ComfyNode):
     @classmethod
     def execute(cls, equirect, cameras, mask=None) -> io.NodeOutput:
         views, masks = equirect_to_views(equirect, cameras, mask)
-        return io.NodeOutput(to_intermediate(views), to_intermediate(masks))
+        return io.NodeOutput(to_intermediate(views), mask_to_intermediate(masks))
 
 
 class SourceImageToViews(io.ComfyNode):
@@ -227,6 +228,7 @@ class SourceImageToViews(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, cameras, yaw, pitch, roll, fov, views=None, mask=None) -> io.NodeOutput:
+        check_pictures(image, "image of Source Image to Views")
         source = source_camera(image.shape[2], image.shape[1], cameras, yaw, pitch, roll, fov)
         views, mask = source_to_views(image, cameras, source, views, mask)
-        return io.NodeOutput(to_intermediate(views), to_intermediate(mask))
+        return io.NodeOutput(to_intermediate(views), mask_to_intermediate(mask))

@@ -6,6 +6,7 @@ import comfy.samplers
 import nodes as host_nodes
 from comfy_api.latest import io
 
+from ..host.checks import check_panoramas_of
 from ..host.run import empty_latent, with_cameras
 from .schema import MVCameras, schema
 
@@ -106,7 +107,7 @@ class MultiViewKSampler(io.ComfyNode):
                 io.Latent.Input(
                     "latent_image",
                     optional=True,
-                    tooltip="Latents to start from, one per view (panoramas is then taken from it). None: empty ones.",
+                    tooltip="Latents to start from, one per view of each panorama. None: empty ones.",
                 ),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per view; decode with VAE Decode.")],
@@ -128,7 +129,11 @@ class MultiViewKSampler(io.ComfyNode):
         panoramas,
         latent_image=None,
     ) -> io.NodeOutput:
-        latent = latent_image if latent_image is not None else empty_latent(cameras, panoramas)
+        latent = latent_image
+        if latent is None:
+            latent = empty_latent(cameras, panoramas)
+        else:
+            check_panoramas_of(latent, cameras, panoramas)
         return io.NodeOutput(
             *host_nodes.common_ksampler(
                 with_cameras(model, cameras),

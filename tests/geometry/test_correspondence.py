@@ -149,7 +149,7 @@ def test_no_pair_is_without_queries(cameras):
 
 
 @pytest.mark.parametrize("name", ["sphere", "three rings"])
-def test_of_many_neighbours_those_are_read_that_see_the_point_nearest_their_middle(name):
+def test_of_many_neighbours_those_are_read_that_see_the_point_and_nearest_their_middle(name):
     cameras, stride = LAYOUTS[name], 8
     width, height = cameras.width // stride, cameras.height // stride
     corr = panorama_correspondences(cameras, height, width)
@@ -159,7 +159,8 @@ def test_of_many_neighbours_those_are_read_that_see_the_point_nearest_their_midd
         distance = torch.full((cameras.views, len(pixels)), torch.inf, dtype=torch.float64)
         for other in others:
             image, depth = ray_cast(cameras, view, other, pixels)
-            distance[other] = (image - middle).norm(dim=1).where(depth > 0, torch.inf)
+            seen = ((image > 0) & (image < 2 * middle + 1)).all(1)
+            distance[other] = ((image - middle).norm(dim=1) + 1e6 * ~seen).where(depth > 0, torch.inf)
         read = torch.zeros_like(distance, dtype=torch.bool)
         for pair in corr.pairs:
             if pair.query_view == view:
@@ -178,6 +179,41 @@ def test_view_with_one_neighbour_of_many_misses_the_keys_of_a_second():
     missing = corr.tables[corr.pairs[1].table]
     assert not missing.valid.any() and not missing.code.any()
     assert corr.pairs[1].table == corr.pairs[5].table
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    views=st.integers(1, 9),
+    fov=st.floats(40, 120),
+    size=st.sampled_from([(64, 64), (256, 64), (64, 192)]),
+    pitch=st.floats(10, 60),
+)
+def test_no_neighbour_that_sees_a_point_is_left_for_one_that_does_not(views, fov, size, pitch):
+    cameras = rings(views, fov, *size, 0.0, (0, pitch, -pitch))
+    width, height = size[0] // 8, size[1] // 8
+    corr = panorama_correspondences(cameras, height, width)
+    pixels = pixel_grid(width, height).reshape(-1, 2) * 8 + 4
+    for view, others in enumerate(neighbours(cameras)):
+        if len(others) < 2:
+            continue
+        seeing = torch.zeros(len(pixels), dtype=torch.int64)
+        for other in set(others):
+            image, depth = ray_cast(cameras, view, other, pixels)
+            seeing += ((image > 1e-6) & (image < torch.tensor(size) - 1e-6)).all(1) & (depth > 1e-6)
+        reading = torch.zeros_like(seeing)
+        for pair in corr.pairs:
+            if pair.query_view == view:
+                table = corr.tables[pair.table]
+                reading[table.query] += table.valid[:, CENTRE]
+        assert (reading >= seeing.clamp(max=min(2, len(set(others))))).all()
+
+
+def test_of_a_ring_every_query_reads_both_neighbours_in_order():
+    corr = panorama_correspondences(ring(8, 90, 64, 64), 8, 8)
+    assert [pair.key_view for pair in corr.pairs] == [
+        other for view in range(8) for other in ((view - 1) % 8, (view + 1) % 8)
+    ]
+    assert all(torch.equal(table.query, torch.arange(64)) for table in corr.tables)
 
 
 def test_turned_pairs_of_three_rings_share_their_tables():

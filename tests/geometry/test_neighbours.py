@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sphere import cameras_at, seen_share
 
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
-from mvdiffusion_pack.geometry.neighbours import LEAST_SHARE, neighbours, shares, views_alone
+from mvdiffusion_pack.geometry.neighbours import LEAST_SHARE, neighbours, views_apart
+from mvdiffusion_pack.geometry.overlap import shares
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_ring_has_the_published_neighbours_at_any_field_of_view(fov):
     pitches=st.lists(st.floats(-90, 90), min_size=2, max_size=3),
     size=st.sampled_from([(128, 128), (192, 96), (64, 128)]),
 )
-def test_views_of_other_rings_are_neighbours_where_either_sees_a_twentieth_of_the_other(views, fov, pitches, size):
+def test_views_of_other_rings_are_neighbours_where_each_sees_a_twentieth_of_the_other(views, fov, pitches, size):
     cameras = rings(views, fov, *size, 0.0, pitches)
     found = neighbours(cameras)
     for view in range(cameras.views):
@@ -68,20 +69,28 @@ def test_share_of_no_pair_is_none():
 
 
 @pytest.mark.parametrize(
-    ("cameras", "alone"),
+    ("cameras", "apart"),
     [
         (ring(1, 90, 64, 64), []),
         (ring(8, 90, 64, 64), []),
         (sphere(8, 90, 64, 64), []),
-        (ring(8, 40, 64, 64), list(range(8))),
-        (rings(8, 60, 64, 64, 0.0, (0, 85)), []),
+        (rings(8, 90, 64, 64, 0.0, (0, 60, -60)), []),
+        (ring(8, 40, 64, 64), [1, 2, 3, 4, 5, 6, 7]),
+        (ring(2, 170, 64, 64), [1]),
+        (rings(8, 60, 64, 64, 0.0, (0, 85)), list(range(8, 16))),
+        (rings(8, 90, 64, 64, 0.0, (45, -45)), list(range(8, 16))),
         (rings(1, 30, 64, 64, 0.0, (0, 20, 80)), [2]),
+        (rings(1, 90, 64, 64, 0.0, (0, 88)), [1]),
         (replace(cameras_at([(0, 0), (20, 0), (40, 0), (180, 0)], 50, 64, 64), rings=(4,)), [3]),
     ],
-    ids=["one view", "ring", "sphere", "narrow ring", "apart", "column", "row"],
+    ids=["one", "ring", "sphere", "rings", "narrow", "two", "apart", "corners", "column", "under 5 %", "row"],
 )
-def test_views_that_see_nothing_of_their_neighbours_are_named(cameras, alone):
-    assert views_alone(cameras) == alone
+def test_views_that_no_overlap_joins_with_view_0_are_found(cameras, apart):
+    assert views_apart(cameras) == apart
+
+
+def test_two_rings_of_one_view_that_do_not_overlap_have_no_neighbours():
+    assert neighbours(rings(1, 90, 64, 64, 0.0, (0, 90))) == [[], []]
 
 
 def test_shares_do_not_depend_on_the_order_of_the_pairs():

@@ -40,6 +40,27 @@ def edge_angles_deg(camera: Cameras, width: int) -> torch.Tensor:
     return torch.stack(sides).amin(0).asin().rad2deg()
 
 
+def ray_cast(photo: torch.Tensor, camera: Cameras, width: int, samples: int = 1) -> torch.Tensor:
+    """(width / 2, width, 3) a (1, H, W, 3) photo at a panorama's pixels: means of `samples` squared rays in each.
+
+    Rays meet the photo between pixel centres, where it is read bilinearly; beyond its centres its border goes on.
+    """
+    rays = equirect_directions(samples * width, samples * width // 2) @ camera.rotation[0] @ camera.intrinsics[0].mT
+    x, y, z = rays.unbind(-1)
+    sides = (x / z.clamp_min(1e-6), photo.shape[2]), (y / z.clamp_min(1e-6), photo.shape[1])
+    (left, right_share), (top, bottom_share) = (
+        (low.long().clamp_max(side - 2), at - low.clamp_max(side - 2))
+        for at, side in ((at.clamp(0, side - 1), side) for at, side in sides)
+        for low in [at.floor()]
+    )
+    rows = [
+        torch.lerp(photo[0, row, left], photo[0, row, left + 1], right_share[..., None].float())
+        for row in (top, top + 1)
+    ]
+    colours = torch.lerp(*rows, bottom_share[..., None].float())
+    return colours.unflatten(0, (-1, samples)).unflatten(2, (-1, samples)).mean((1, 3))
+
+
 def over_black(photo: torch.Tensor, camera: Cameras, border_deg: float, width: int = 512, blend: str = "feather"):
     """A photo over a whole black panorama, (width / 2, width, 3)."""
     black = torch.zeros(1, width // 2, width, 3)
@@ -55,16 +76,55 @@ def over_black(photo: torch.Tensor, camera: Cameras, border_deg: float, width: i
     border=st.sampled_from([0.0, 2.0, 30.0]),
     blend=st.sampled_from(BLENDS),
 )
-def test_where_it_is_opaque_only_the_photo_is_seen_and_outside_nothing_of_it(yaw, pitch, roll, fov, border, blend):
+def test_where_it_is_opaque_nothing_else_is_seen_and_outside_nothing_of_it(yaw, pitch, roll, fov, border, blend):
     photo, views = noise(1, 48, 64, 3), noise(8, 64, 64, 3)
     camera = source_camera(64, 48, RING, yaw, pitch, roll, fov)
     equirect, _ = stitch(views, RING, 256, blend, overlay=Overlay(photo, camera, border))
-    alone, _ = stitch(photo, camera, 256, "nearest")
+    over_others, _ = stitch(1 - views, RING, 256, blend, overlay=Overlay(photo, camera, border))
     below, _ = stitch(views, RING, 256, blend)
     angles = edge_angles_deg(camera, 256)
     opaque = angles > border + 1e-3
-    torch.testing.assert_close(equirect[0, opaque], alone[0, opaque], rtol=0, atol=1e-6)
+    torch.testing.assert_close(equirect[0, opaque], over_others[0, opaque], rtol=0, atol=1e-6)
     assert torch.equal(equirect[0, angles < -1e-3], below[0, angles < -1e-3])
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), PLACES)
+def test_where_the_photo_is_coarser_it_is_what_rays_meet(yaw, pitch):
+    photo, camera = noise(1, 48, 64, 3), source_camera(64, 48, RING, yaw, pitch, 10, 60)
+    opaque = edge_angles_deg(camera, 1024) > 1e-3
+    expected = ray_cast(photo, camera, 1024)
+    torch.testing.assert_close(over_black(photo, camera, 0.0, 1024)[opaque], expected[opaque], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("finer", "most"), [(1.3, 0.1), (2.2, 0.15), (3.1, 0.25), (5.0, 0.4)])
+def test_where_the_photo_is_finer_it_is_the_mean_of_what_rays_meet(finer, most):
+    """In its middle a pixel of the panorama holds `finer` squared pixels of the photo, and outside more."""
+    side = round(256 / math.pi * finer)
+    photo = noise(1, side, side, 3).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    camera = source_camera(2 * side, 2 * side, RING, 40, 20, 10, 90)
+    inside = edge_angles_deg(camera, 512) > 2
+    shown, expected = over_black(photo, camera, 0.0)[inside], ray_cast(photo, camera, 512, 10)[inside]
+    assert (shown - expected).std() < most * expected.std()
+    assert shown.std() == pytest.approx(expected.std().item(), rel=0.2)
+
+
+def test_a_checkerboard_of_two_pixel_cells_has_no_moire():
+    y, x = torch.meshgrid(torch.arange(2048), torch.arange(2048), indexing="ij")
+    board = ((x // 2 + y // 2) % 2).float()[None, :, :, None].expand(-1, -1, -1, 3)
+    camera = source_camera(2048, 2048, RING, 20, 10)
+    inside = edge_angles_deg(camera, 2048) > 2
+    shown, expected = over_black(board, camera, 0.0, 2048)[inside], ray_cast(board, camera, 2048, 4)[inside]
+    assert expected.std() < 0.05 and shown.std() < 0.05
+    assert (shown - expected).std() < 0.05
+
+
+def test_cells_of_different_density_meet_without_a_seam():
+    """What a ramp's mean is does not depend on the number of samples, so only errors of place would show."""
+    camera = source_camera(2048, 1536, RING, 20, 10, 5, 100)
+    photo = smooth(view_directions(camera)).float()
+    inside = edge_angles_deg(camera, 1024) > 1
+    difference = over_black(photo, camera, 0.0, 1024) - smooth(equirect_directions(1024, 512)).float()
+    assert difference[inside].abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(("yaw", "pitch"), PLACES[:3])
@@ -137,6 +197,17 @@ def test_where_nothing_is_below_the_photo_ends_sharply():
     assert equirect[inside & below].min() < 0.1
 
 
+@pytest.mark.parametrize("pitch", [50, 80])
+def test_where_the_views_end_the_photo_becomes_opaque_without_an_edge(pitch):
+    camera = source_camera(64, 64, RING, pitch_deg=pitch, fov_deg=90)
+    views, overlay = torch.zeros(8, 64, 64, 3), Overlay(torch.ones(1, 64, 64, 3), camera)
+    shown = stitch(views, RING, 1024, overlay=overlay)[0][0, ..., 0]
+    inside = edge_angles_deg(camera, 1024) > 0
+    down, across = torch.diff(shown, dim=0).abs(), (shown - shown.roll(1, 1)).abs()
+    steps = torch.cat((down[inside[1:] & inside[:-1]], across[inside & inside.roll(1, 1)]))
+    assert steps.max() < 1.5 * (360 / 1024) / 5
+
+
 @pytest.mark.parametrize("background", [None, torch.zeros(1, 128, 256, 3)])
 @pytest.mark.parametrize(("yaw", "pitch"), PLACES)
 def test_coverage_is_where_a_view_or_the_photo_looks(yaw, pitch, background):
@@ -179,6 +250,16 @@ def test_each_panorama_has_its_own_photo():
     torch.testing.assert_close((equirect[1:], coverage[1:]), alone, rtol=0, atol=1e-6)
 
 
+def test_a_second_stitch_with_the_first_as_background_lays_over_a_second_photo():
+    views, photo = noise(8, 64, 64, 3), noise(1, 48, 64, 3)
+    panorama, _ = stitch(views, RING, 1024)
+    twice, _ = stitch(photo, ring(1, 60, 64, 48, 30, 20), 1024, background=panorama)
+    overlay = Overlay(photo, source_camera(64, 48, RING, 30, 20, fov_deg=60))
+    once, _ = stitch(views, RING, 1024, overlay=overlay)
+    rows = slice(171, 341)  # within 30 degrees of the horizon, where the ring does not end
+    torch.testing.assert_close(twice[:, rows], once[:, rows], rtol=0, atol=1e-3)
+
+
 def test_half_precision_and_alpha_are_taken():
     photo, camera = noise(1, 64, 64, 3).half(), source_camera(64, 64, RING)
     with_alpha = torch.cat((photo, torch.zeros_like(photo[..., :1])), dim=-1)
@@ -202,21 +283,21 @@ def test_a_photo_taken_through_cutting_projecting_and_stitching_comes_back():
     assert psnr(equirect[opaque], panorama[opaque]) > psnr(without[opaque], panorama[opaque]) + 6
 
 
-def test_an_overlay_adds_a_third_of_a_second_at_4096():
+def test_a_photo_of_24_megapixels_adds_six_tenths_of_a_second_at_4096():
     """Counted in processor seconds of one thread, which two cores undercut and other load does not change much."""
-    cameras, photo = ring(8, 90, 64, 64), noise(1, 1, 1, 3).expand(1, 1536, 2048, 3).contiguous()
-    overlay = Overlay(photo, source_camera(2048, 1536, cameras))
+    cameras, photo = ring(8, 90, 64, 64), noise(1, 1, 1, 3).expand(1, 4000, 6000, 3).contiguous()
+    overlay = Overlay(photo, source_camera(6000, 4000, cameras))
     threads, seconds = torch.get_num_threads(), {None: [], overlay: []}
     torch.set_num_threads(1)
     try:
-        for _ in range(3):
+        for _ in range(4):
             for given, times in seconds.items():
                 start = time.process_time()
                 stitch(noise(8, 64, 64, 3), cameras, 4096, overlay=given)
                 times.append(time.process_time() - start)
     finally:
         torch.set_num_threads(threads)
-    assert min(seconds[overlay]) - min(seconds[None]) <= 0.3
+    assert min(seconds[overlay]) - min(seconds[None]) <= 0.6
 
 
 PHOTO, CAMERA = torch.zeros(1, 32, 32, 3), source_camera(32, 32, RING)
@@ -225,14 +306,14 @@ PHOTO, CAMERA = torch.zeros(1, 32, 32, 3), source_camera(32, 32, RING)
 @pytest.mark.parametrize(
     ("pictures", "border", "message"),
     [
-        (PHOTO[..., :2], 5.0, r"source must be.*3 or 4 channels.*\(1, 32, 32, 2\)"),
-        (PHOTO[0], 5.0, r"source must be.*not \(32, 32, 3\)"),
-        (PHOTO[:0], 5.0, "There is nothing in the source"),
+        (PHOTO[..., :2], 5.0, r"source of Stitch Equirect must be.*3 or 4 channels.*\(1, 32, 32, 2\)"),
+        (PHOTO[0], 5.0, r"source of Stitch Equirect must be.*not \(32, 32, 3\)"),
+        (PHOTO[:0], 5.0, "There is nothing in the source of Stitch Equirect"),
         (PHOTO + math.nan, 5.0, "NaN or infinite numbers in the source"),
-        (PHOTO.expand(3, -1, -1, -1), 5.0, "3 sources for 2 panoramas"),
-        (PHOTO, -1.0, "border must be 0 to 45 degrees wide, not -1"),
-        (PHOTO, 46.0, "border must be 0 to 45 degrees wide, not 46"),
-        (PHOTO, math.nan, "border must be 0 to 45 degrees wide, not nan"),
+        (PHOTO.expand(3, -1, -1, -1), 5.0, "Stitch Equirect: there are 3 photos in source for 2 panoramas"),
+        (PHOTO, -1.0, "Stitch Equirect: border must be 0 to 45 degrees, not -1"),
+        (PHOTO, 46.0, "Stitch Equirect: border must be 0 to 45 degrees, not 46"),
+        (PHOTO, math.nan, "Stitch Equirect: border must be 0 to 45 degrees, not nan"),
     ],
 )
 def test_bad_overlays_are_refused(pictures, border, message):
@@ -242,5 +323,8 @@ def test_bad_overlays_are_refused(pictures, border, message):
 
 def test_a_native_width_beyond_all_measure_is_refused():
     overlay = Overlay(torch.zeros(1, 4, 512, 3), source_camera(512, 4, RING, fov_deg=1))
-    with pytest.raises(ValueError, match=r"as fine as the source would be 184\d\d\d pixels wide.*at most 32768"):
+    with pytest.raises(
+        ValueError,
+        match=r"Stitch Equirect: a panorama as fine as the source would be 184\d\d\d pixels wide.*at most 32768",
+    ):
         stitch(torch.zeros(8, 64, 64, 3), RING, 0, overlay=overlay)

@@ -78,7 +78,7 @@ def test_field_of_view_outside_of_0_to_180_is_refused(fov):
 
 @pytest.mark.parametrize("angle", ["yaw_deg", "pitch_deg", "roll_deg"])
 def test_angles_that_are_not_finite_are_refused(angle):
-    with pytest.raises(ValueError, match=r"finite yaw, pitch and roll.*inf"):
+    with pytest.raises(ValueError, match=r"yaw, pitch and roll of the source are finite degrees.*inf"):
         source_camera(64, 64, RING, **{angle: math.inf})
 
 
@@ -349,11 +349,17 @@ def test_cameras_in_different_places_are_refused():
         source_to_views(PHOTO, replace(RING, cam_to_world=poses), CAMERA)
 
 
+def test_a_photo_between_pixels_says_how_large_these_are():
+    camera = source_camera(8000, 10, RING)
+    with pytest.raises(
+        ValueError, match=r"is 90 x 0\.143 degrees large.* fall between pixels, which are .* degrees large"
+    ):
+        source_to_views(torch.zeros(1, 10, 8000, 3), RING, camera)
+
+
 def test_a_photo_that_touches_no_view_says_where_it_points():
     camera = source_camera(64, 32, ring(8, 90, 64, 64, 10), 20, 80, fov_deg=30)
-    with pytest.raises(
-        ValueError, match=r"touches no view.*yaw 30\.0, pitch 80\.0 degrees and is 30\.0 x 15\.3 degrees"
-    ):
+    with pytest.raises(ValueError, match=r"touches no view.*yaw 30\.0, pitch 80\.0 degrees and is 30 x 15\.3 degrees"):
         source_to_views(PHOTO, ring(8, 90, 64, 64, 10), camera)
 
 

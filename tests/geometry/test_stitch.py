@@ -66,19 +66,21 @@ def test_the_other_align_corners_falls_below_the_bar(detailed_views):
     assert quality(stitch(detailed_views, replace(RING, intrinsics=intrinsics), 4096)[0][0]) < 60
 
 
-def test_eight_views_to_4096_take_half_a_second(detailed_views):
+@pytest.mark.parametrize(
+    ("cameras", "most"), [(RING, 0.5), (sphere(8, 90, 512, 512), 1.5)], ids=["ring of 8", "14 views"]
+)
+def test_views_to_4096_take_seconds_at_most(cameras, most):
     """Counted in processor seconds of one thread, which two cores undercut and other load does not change much."""
-    threads = torch.get_num_threads()
+    views, threads, seconds = torch.rand(cameras.views, 512, 512, 3), torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
-        seconds = []
         for _ in range(5):
             start = time.process_time()
-            stitch(detailed_views, RING, 4096)
+            stitch(views, cameras, 4096)
             seconds.append(time.process_time() - start)
     finally:
         torch.set_num_threads(threads)
-    assert min(seconds) <= 0.5
+    assert min(seconds) <= most
 
 
 @pytest.mark.parametrize(
@@ -191,11 +193,12 @@ def test_larger_images_are_taken_at_their_size():
     assert quality(stitch(fine, cameras, 2048)[0][0]) > quality(stitch(coarse, cameras, 2048)[0][0]) + 15
 
 
-def test_a_panorama_much_coarser_than_the_views_is_averaged():
-    y, x = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="ij")
+@pytest.mark.parametrize("side", [512, 513, 1002])
+def test_a_panorama_much_coarser_than_the_views_is_averaged(side):
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     board = ((x + y) % 2).float()[None, :, :, None].expand(8, -1, -1, 3)
     equirect, coverage = stitch(board, RING, 256)
-    assert (equirect[coverage > 0] - 0.5).abs().max() < 0.01
+    assert (equirect[coverage > 0] - 0.5).abs().max() < 0.02
 
 
 @pytest.mark.parametrize(("cameras", "size", "width"), [(RING, 512, 1610), (ring(8, 90, 64, 64), 128, 404)])
@@ -227,16 +230,24 @@ def test_the_published_stitcher_shows_the_same_picture():
 @pytest.mark.parametrize(
     ("images", "options", "message"),
     [
-        (torch.zeros(7, 32, 32, 3), {}, "Too few images to stitch: 7 images, 8 cameras"),
-        (torch.zeros(9, 32, 32, 3), {}, "no multiple of the cameras: 9 images, 8 cameras"),
-        (torch.zeros(0, 32, 32, 3), {}, "There is nothing in the images"),
+        (torch.zeros(7, 32, 32, 3), {}, "Stitch Equirect: too few images: 7 images, 8 cameras"),
+        (
+            torch.zeros(9, 32, 32, 3),
+            {},
+            "Stitch Equirect: the images are no multiple of the cameras: 9 images, 8 cameras",
+        ),
+        (torch.zeros(0, 32, 32, 3), {}, "There is nothing in the images of Stitch Equirect"),
         (torch.full((8, 32, 32, 3), math.nan), {}, "NaN"),
         (torch.zeros(8, 32, 32, 3).index_fill(0, torch.tensor(3), math.inf), {}, "infinite"),
-        (torch.zeros(8, 32, 48, 3), {}, "48 x 32 pixels, which is not the aspect of the cameras' 32 x 32"),
+        (
+            torch.zeros(8, 32, 48, 3),
+            {},
+            "Stitch Equirect: the images are 48 x 32 pixels, which is not the aspect of the cameras' 32 x 32",
+        ),
         (torch.zeros(8, 32, 32, 2), {}, r"not \(8, 32, 32, 2\)"),
-        (torch.zeros(8, 32, 32, 3), {"width": -2}, "not -2"),
-        (torch.zeros(8, 32, 32, 3), {"width": 1023}, "not 1023"),
-        (torch.zeros(8, 32, 32, 3), {"blend": "average"}, "Unknown blend 'average'"),
+        (torch.zeros(8, 32, 32, 3), {"width": -2}, "Stitch Equirect: width must be even.*not -2"),
+        (torch.zeros(8, 32, 32, 3), {"width": 1023}, "Stitch Equirect: width must be even.*not 1023"),
+        (torch.zeros(8, 32, 32, 3), {"blend": "average"}, "Stitch Equirect: unknown blend 'average'"),
     ],
 )
 def test_bad_input_is_refused(images, options, message):
@@ -248,5 +259,5 @@ def test_views_from_different_places_are_refused():
     cameras = ring(2, 90, 32, 32)
     poses = cameras.cam_to_world.clone()
     poses[1, 0, 3] = 0.1
-    with pytest.raises(ValueError, match="stand in different places"):
+    with pytest.raises(ValueError, match=r"Stitch Equirect.*stand in different places"):
         stitch(torch.zeros(2, 32, 32, 3), replace(cameras, cam_to_world=poses), 128)

@@ -271,25 +271,57 @@ def test_one_given_image_names_the_missing_node(refused_images):
     refused_images(match, IMAGES[:1], MASKS[:1])
 
 
-@pytest.mark.parametrize("rows", [2, 3, 12])
+@pytest.mark.parametrize("rows", [2, 3, 9])
 def test_number_of_given_images_that_does_not_fit(refused_images, rows):
-    images = torch.zeros((rows, 4, 8, 8))
-    refused_images(f"holds {rows} given images: 4 cameras and a batch of 8 need 4 or 8", images, MASKS, panoramas=2)
+    match = f"holds {rows} given images, and there are 4 cameras: use the same cameras"
+    refused_images(match, torch.zeros((rows, 4, 8, 8)), MASKS, panoramas=2)
 
 
-@pytest.mark.parametrize("rows", [2, 3, 12])
+@pytest.mark.parametrize("rows", [2, 3, 9])
 def test_number_of_masks_that_does_not_fit(refused_images, rows):
-    masks = torch.ones((rows, 1, 64, 64))
-    refused_images(f"holds {rows} masks: 4 cameras and a batch of 8 need 1, 4 or 8", IMAGES, masks, panoramas=2)
+    match = f"holds {rows} masks, and there are 4 cameras: use the same cameras"
+    refused_images(match, IMAGES, torch.ones((rows, 1, 64, 64)), panoramas=2)
+
+
+@pytest.mark.parametrize("panoramas", [1, 2])
+def test_given_images_of_more_panoramas_than_are_sampled(refused_images, panoramas):
+    match = f"the given images of 3 panoramas, and {panoramas} are sampled: set panoramas to 3"
+    refused_images(match, torch.zeros((12, 4, 8, 8)), MASKS, panoramas=panoramas)
+
+
+def test_masks_of_more_panoramas_than_are_sampled(refused_images):
+    refused_images("the masks of 2 panoramas, and 1 are sampled", IMAGES, torch.ones((8, 1, 64, 64)))
+
+
+def test_masks_that_leave_nothing_to_generate(refused_images):
+    refused_images("masks in the positive conditioning are 0 everywhere", IMAGES, torch.zeros_like(MASKS))
+
+
+def test_noise_mask_that_leaves_nothing_to_sample(refused):
+    latent = zeros(4, 8, 8) | {"noise_mask": torch.zeros((4, 64, 64))}
+    refused("noise mask of the LATENT is 0 everywhere", latent_image=latent)
+
+
+def test_given_images_in_one_conditioning_alone(outpainting, refused_images, refused):
+    refused_images("negative conditioning holds no given images.*connect negative of InpaintModel", IMAGES, MASKS)
+    text, options = outpainting.negative[0]
+    negative = [[text, options | {"concat_latent_image": IMAGES, "concat_mask": MASKS}]]
+    refused("positive conditioning holds no given images", model=outpainting.model, negative=negative)
+
+
+def test_latents_of_fewer_panoramas_than_asked_for(refused):
+    match = "panoramas is 3, but latent_image holds the views of 2: put Repeat Latent Batch before it"
+    refused(match, latent_image=zeros(8, 8, 8), panoramas=3)
 
 
 def test_given_images_of_another_size(refused_images):
-    match = r"latents of \(4, 16, 8\).*64 x 64 pixels need \(4, 8, 8\): use the same cameras in Source Image to Views"
+    match = "given images in the positive conditioning are 64 x 128 pixels, and the cameras' views 64 x 64"
     refused_images(match, torch.zeros((4, 4, 16, 8)), MASKS)
 
 
 def test_given_images_of_another_vae(refused_images):
-    refused_images(r"latents of \(16, 8, 8\).*the VAE that was loaded", torch.zeros((4, 16, 8, 8)), MASKS)
+    match = "latents of 16 channels, and this MODEL's have 4: use the VAE that was loaded"
+    refused_images(match, torch.zeros((4, 16, 8, 8)), MASKS)
 
 
 def test_masks_of_other_proportions(refused_images):

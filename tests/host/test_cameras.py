@@ -72,6 +72,21 @@ def test_cube_is_refused_by_samplers(demo):
         demo.sample(cameras=cameras_of("cube"))
 
 
-def test_views_that_overlap_no_other_are_named(demo):
-    with pytest.raises(ValueError, match="views 0, 1, 2, 3, 4, 5, 6, 7 of 14 overlap no neighbour"):
-        demo.sample(cameras=cameras_of("sphere", fov=40.0, height=64))
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"layout": "sphere", "fov": 40.0}, "views 1 to 13 of 14 .* in a ring of 8 fov must be above 45"),
+        ({"layout": "rings", "views": 12, "fov": 60.0}, "views 12 to 35 of 36 .* views of different rings must share"),
+        ({"layout": "sphere", "width": 128}, "views 8 to 13 of 14 .* squarer views"),
+        ({"layout": "ring", "views": 2}, "view 1 of 2 .* in a ring of 2 fov must be above 180.* more views"),
+    ],
+    ids=["narrow", "rings apart", "wide", "two views"],
+)
+def test_views_that_do_not_overlap_the_others_are_named(demo, changes, named):
+    with pytest.raises(ValueError, match=f"Panorama Cameras: {named}"):
+        demo.sample(cameras=cameras_of(**changes))
+
+
+def test_unknown_layout_is_refused(comfy):
+    with pytest.raises(ValueError, match="layout must be ring, sphere, rings or cube, not 'helix'"):
+        cameras_of("helix")
