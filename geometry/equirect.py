@@ -98,12 +98,17 @@ def halvings(scale: float) -> int:
 def halved(pictures: torch.Tensor, times: int) -> torch.Tensor:
     """(B, C, h, w) pictures of any size halved `times` times by averaging: grid coordinates stay as they are.
 
-    Of even sides pixels are the exact means of four. Odd ones are rounded up, and a bilinear read passes over no pixel,
-    but does not go over a panorama's wrap.
+    Odd sides are first stretched by a pixel. That is for pictures with ends, not over a panorama's wrap.
     """
+
+    def resized(size: list[int]) -> torch.Tensor:
+        return F.interpolate(pictures, size=size, mode="bilinear", align_corners=False)
+
     for _ in range(times):
-        size = [math.ceil(side / 2) for side in pictures.shape[-2:]]
-        pictures = F.interpolate(pictures, size=size, mode="bilinear", align_corners=False)
+        half = [math.ceil(side / 2) for side in pictures.shape[-2:]]
+        if any(side % 2 for side in pictures.shape[-2:]):
+            pictures = resized([2 * side for side in half])
+        pictures = resized(half)  # exact means of four, and with the channels last faster than pooling
     return pictures
 
 
