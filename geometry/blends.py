@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import torch
 
 from .cameras import Cameras
 from .equirect import equirect_angles
-from .multiband import multiband
+from .multiband import Joined, multiband
 from .projection import Projection, runs
 
 BAND = 96  # rows joined at once: bounds memory, and blocks of this height stay in the processor's cache
 
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-# Bands of rows with their colours (P * 3, rows, width) and the largest edge distance of all views (rows, width), which
-# is positive where a view looks; bands without a view are left out.
-Joined = Iterator[tuple[slice, torch.Tensor, torch.Tensor]]
 
 
 def _single_band(weigh: Weigh, views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
@@ -53,12 +50,8 @@ def cell_middles(angles: torch.Tensor, size: int = BAND) -> torch.Tensor:
     return angles[torch.arange(0, len(angles), size).add(size // 2).clamp_max(len(angles) - 1)]
 
 
-def _all_bands(views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
-    yield slice(0, width // 2), *multiband(views, cameras, width)
-
-
 BLENDS: dict[str, Callable[[torch.Tensor, Cameras, int], Joined]] = {
     "feather": partial(_single_band, lambda distance, largest: distance.clamp_min(0)),
-    "multiband": _all_bands,
+    "multiband": multiband,
     "nearest": partial(_single_band, lambda distance, largest: ((distance == largest) & (distance > 0)).to(distance)),
 }

@@ -25,20 +25,29 @@ MARGIN = 2  # pixels by which a lattice runs on past the wrap and over the poles
 CELL = 16  # pixels a side: for squares of this size it is known beforehand which views may have a weight in them
 BAND = 64  # rows blended at once, a multiple of CELL: bounds memory, and blocks this high stay in the processor's cache
 
-Bands = Iterator[tuple[slice, torch.Tensor, torch.Tensor]]
+# Bands of rows with their colours (C, rows, width) and the largest edge distance of all views (rows, width), which is
+# positive where a view looks; bands without a view may be left out.
+Joined = Iterator[tuple[slice, torch.Tensor, torch.Tensor]]
 
 
-def multiband(views: torch.Tensor, cameras: Cameras, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Blends (V, C, h, w) views to planes (C, width / 2, width); with the largest edge distances (width / 2, width).
+def multiband(views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
+    """Blends (V, C, h, w) views; yields rows, their planes (C, rows, width) and largest edge distances (rows, width).
 
     The lattices run on past the wrap and over the poles: both are places like any other. A view is continued beyond its
     edges by its border pixels, so nothing dark comes in from where there is no view.
     """
-    planes = views.new_empty(views.shape[1], width // 2, width)
-    largest = torch.empty_like(planes[0])
-    for rows, band, distances in _panorama(views, cameras, width):
-        planes[:, rows], largest[rows] = band, distances
-    return planes, largest
+    finest, *others = _levels(views, cameras, width)
+    coarser = blended = None
+    for level in reversed(others):
+        coarser, blended = level, torch.cat([planes for _, planes, _ in _bands(level, coarser, blended)], dim=1)
+    least, most = views.aminmax()  # details may overshoot
+    columns = slice(MARGIN, MARGIN + width)
+    for rows, planes, largest in _bands(finest, coarser, blended):
+        first, last = max(rows.start, MARGIN), min(rows.stop, MARGIN + width // 2)
+        inner = slice(first - rows.start, last - rows.start)
+        if first < last:
+            planes = planes[:, inner, columns].clamp_(least, most)
+            yield slice(first - MARGIN, last - MARGIN), planes, largest[inner, columns]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,22 +85,6 @@ class Level:
         radius = half * (1 + (self.cells.level.abs() + half).clamp_max(1) ** 2).sqrt()
         marks = distances + radius > self.threshold(distances.amax(0) - radius)
         return F.max_pool2d(marks.float(), (BAND // CELL, 1), ceil_mode=True) > 0
-
-
-def _panorama(views: torch.Tensor, cameras: Cameras, width: int) -> Bands:
-    """Yields rows of the panorama, their blend (C, rows, width) and largest edge distances (rows, width)."""
-    finest, *others = _levels(views, cameras, width)
-    coarser = blended = None
-    for level in reversed(others):
-        coarser, blended = level, torch.cat([planes for _, planes, _ in _bands(level, coarser, blended)], dim=1)
-    least, most = views.aminmax()  # details may overshoot
-    columns = slice(MARGIN, MARGIN + width)
-    for rows, planes, largest in _bands(finest, coarser, blended):
-        first, last = max(rows.start, MARGIN), min(rows.stop, MARGIN + width // 2)
-        inner = slice(first - rows.start, last - rows.start)
-        if first < last:
-            planes = planes[:, inner, columns].clamp_(least, most)
-            yield slice(first - MARGIN, last - MARGIN), planes, largest[inner, columns]
 
 
 def _levels(views: torch.Tensor, cameras: Cameras, width: int) -> list[Level]:
@@ -133,7 +126,7 @@ def _lattice(cameras: Cameras, width: int, level: int, size: int, more: int, dev
     return Projection.of(cameras, *axes, device)
 
 
-def _bands(level: Level, coarser: Level | None, blended: torch.Tensor | None) -> Bands:
+def _bands(level: Level, coarser: Level | None, blended: torch.Tensor | None) -> Joined:
     """Yields rows of a level, their blend (C, rows, columns) and largest edge distances (rows, columns).
 
     blended: the blend (C, rows, columns) of the coarser level. What it has more than a view does there is enlarged and

@@ -79,7 +79,7 @@ def test_memory_is_a_few_times_that_of_the_panorama():
     PEAK.write_text("5")
     equirect, coverage = stitch(views, cameras, 4096, "multiband")
     panorama = (equirect.nbytes + coverage.nbytes) / 2**20
-    assert size_mb("VmHWM") - before <= 5 * panorama
+    assert size_mb("VmHWM") - before <= 3 * panorama
 
 
 def test_detail_stays_sharp_up_to_a_narrow_seam():
