@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sphere import cameras_at, detailed, psnr, smooth, view_directions
+from yardstick import yardsticks
 
 from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.equirect import equirect_directions, equirect_to_views
@@ -238,19 +238,10 @@ def test_half_precision_and_alpha_are_taken():
     torch.testing.assert_close(views, source_to_views(photo, RING, camera)[0], rtol=0, atol=1e-3)
 
 
-def test_speed_of_a_large_photo():
-    """Counted in processor seconds of one thread, which two cores undercut and other load does not change much."""
+def test_a_large_photo_is_read_quickly():
     cameras, photo = ring(8, 90, 512, 512), noise(1, 1, 1, 3).expand(1, 4000, 6000, 3).contiguous()
-    threads, seconds = torch.get_num_threads(), []
-    torch.set_num_threads(1)
-    try:
-        for _ in range(3):
-            start = time.process_time()
-            source_to_views(photo, cameras, source_camera(6000, 4000, cameras))
-            seconds.append(time.process_time() - start)
-    finally:
-        torch.set_num_threads(threads)
-    assert min(seconds) <= 1
+    (spent,) = yardsticks(lambda: source_to_views(photo, cameras, source_camera(6000, 4000, cameras)))
+    assert spent < 5
 
 
 # Several photos
