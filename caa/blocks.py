@@ -7,10 +7,33 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from .attention import Attention
+from . import attention, fast
+from .codes import code_of_zero
 from .condition import add_condition
 from .kinds import Kind, Widths
+from .softmax import accumulation_dtype
 from .tables import Tables
+
+
+class Attention(nn.Module):
+    """The published attention's four projections; `forward` is the attention over `Correspondences`."""
+
+    def __init__(self, width: int, operations, dtype, device) -> None:
+        super().__init__()
+        self.to_q = operations.Linear(width, width, bias=False, dtype=dtype, device=device)
+        self.to_k = operations.Linear(width, width, bias=False, dtype=dtype, device=device)
+        self.to_v = operations.Linear(width, width, bias=False, dtype=dtype, device=device)
+        self.to_out = operations.Linear(width, width, dtype=dtype, device=device)
+
+    def forward(self, x: torch.Tensor, norm: nn.Module, tables: Tables, bands: torch.Tensor) -> torch.Tensor:
+        """(B, V, h, w, C) features to the same, which the attention adds to them.
+
+        `norm` is the block's LayerNorm: queries and keys share it. `bands` are the block's frequencies (N,).
+        """
+        query = self.to_q(norm(x + code_of_zero(bands).to(x)))
+        # What the fast way keeps for a run is no part of any graph: training takes the plain one.
+        way = fast if tables.fast and not torch.is_grad_enabled() else attention
+        return self.to_out(way.attend(self, norm, x.flatten(0, 1), query.flatten(0, 3), tables, bands)).view_as(x)
 
 
 class GatedProjection(nn.Module):
@@ -49,11 +72,11 @@ class Transformer(nn.Module):
 
     def forward(self, x: torch.Tensor, tables: Tables, bands: torch.Tensor) -> torch.Tensor:
         # The residual stream is summed in fp32 and rounded once: half precision would round it after each layer.
-        wide = torch.promote_types(x.dtype, torch.float32)
-        tokens = rearrange(x, "p v c h w -> p v (h w) c").to(wide) + self.attn1(x, self.norm1, tables, bands)
+        pixels = rearrange(x, "p v c h w -> p v h w c").contiguous()
+        tokens = pixels.to(accumulation_dtype(x.dtype)) + self.attn1(pixels, self.norm1, tables, bands)
         tokens = tokens + self.ff(self.norm2(tokens.to(x.dtype)))
         # The strides of x, too: the rounding of the UNet's next convolution depends on them.
-        return torch.empty_like(x).copy_(rearrange(tokens, "p v (h w) c -> p v c h w", h=x.shape[-2]))
+        return torch.empty_like(x).copy_(rearrange(tokens, "p v h w c -> p v c h w"))
 
 
 class PanoramaBlock(nn.Module):

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from ..geometry.correspondence import Correspondences, Pair, SampleTable
 from .codes import position_code
+from .memory import Memory
+from .projection import Projection, joined, project
+from .reads import Reads, kept_codes
+from .softmax import accumulation_dtype
 
-RESIDENT_BYTES = 512 * 2**20
 OUTSIDE = -3.0  # normalised coordinate whose bilinear taps all lie outside of any map
 PIECE = 2**16  # samples whose codes are held in float64 at once
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceTable:
-    """One `SampleTable` ready for use.
+class PlainTable:
+    """One `SampleTable` ready for the plain attention.
 
     query: (n,) which queries the rows belong to.
     grid: (n, S, 2) normalised sample positions for `grid_sample(align_corners=False)`; invalid ones lie outside, and so
@@ -31,78 +38,124 @@ class DeviceTable:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """P pairs that share a table and whose query views are distinct. query_views, key_views: (P,) int64."""
+    """P pairs of views that share a table and whose query views are distinct.
+
+    query_views, key_views: (P,) int64, among the B V views of the batch.
+    """
 
     table: int
     query_views: torch.Tensor
     key_views: torch.Tensor
 
+    def queries(self, pairs: slice, pixels: torch.Tensor, size: int) -> torch.Tensor:
+        """(P n,) numbers, among the B V h w queries of the batch, of n query pixels; `size` is h w."""
+        return (self.query_views[pairs, None] * size + pixels).flatten()
+
 
 class Tables:
-    """The tables of one run at one feature size. They follow from cameras and frequencies alone.
+    """The tables of one run at one feature size. Geometry and codes are computed in float64 on the CPU, then cast.
 
-    Geometry and codes are computed in float64 on the CPU, then cast. Codes stay on the device up to RESIDENT_BYTES;
-    later ones wait in the CPU's memory and are brought at each use.
+    What follows from cameras and weights stays on the device for the run, as far as `memory` allows; of the rest, codes
+    wait in the CPU's memory and are projected at each use. `fast`: whether attention may take the way of fast.py.
     """
 
-    def __init__(self, correspondences: Correspondences) -> None:
+    def __init__(self, correspondences: Correspondences, memory: Memory | None = None, fast: bool = True) -> None:
         self.correspondences = correspondences
-        self._groups: dict[torch.device, list[Group]] = {}
-        self._grids: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._codes: dict[tuple, torch.Tensor] = {}
-        self._resident = 0
+        self.memory = memory or Memory()
+        self.fast = fast
+        self._made: dict[tuple, Any] = {}
 
-    def get(self, table: int, bands: torch.Tensor, like: torch.Tensor) -> DeviceTable:
+    def groups(self, batch: int, device: torch.device) -> list[Group]:
+        """All pairs of a batch of that many panoramas, grouped."""
+        return self._once(("groups", batch, device), lambda: _groups(self.correspondences, batch, device))
+
+    def plain(self, table: int, bands: torch.Tensor, like: torch.Tensor) -> PlainTable:
         """Table number `table` for features of the dtype and device of `like`; `bands` are (N,) frequencies."""
-        samples = self.correspondences.tables[table]
-        key = (table, like.dtype, like.device)
-        if key not in self._grids:
-            grid = self._grid(samples, like.dtype)
-            self._grids[key] = samples.query.to(like.device), grid.to(like.device)
-        code_key = (*key, tuple(bands.tolist()))
-        if code_key not in self._codes:
-            self._codes[code_key] = self._place(_code(samples, bands, like.dtype), like.device)
-        return DeviceTable(*self._grids[key], self._codes[code_key].to(like.device))
+        samples, place = self.correspondences.tables[table], (table, like.dtype, like.device)
 
-    def groups(self, device: torch.device) -> list[Group]:
-        """All pairs, grouped, with their views as indices on the device."""
-        if device not in self._groups:
-            self._groups[device] = _groups(self.correspondences.pairs, device)
-        return self._groups[device]
+        def code() -> torch.Tensor:
+            parts = _codes(samples.code, samples.valid, bands)
+            return self._place(torch.cat([part.to(like.dtype) for part in parts]), like)
 
-    def _grid(self, table: SampleTable, dtype: torch.dtype) -> torch.Tensor:
+        return PlainTable(
+            self._once(("query", *place), lambda: samples.query.to(like.device)),
+            self._once(("grid", *place), lambda: self._grid(samples, like)),
+            self._once(("code", *place, tuple(bands.tolist())), code).to(like.device),
+        )
+
+    def reads(self, like: torch.Tensor) -> Reads:
+        """All tables as the fast attention reads them, on the device of `like`."""
+        dtype = accumulation_dtype(like.dtype)
+        return self._once(("reads", dtype, like.device), lambda: Reads.of(self.correspondences, dtype, like.device))
+
+    def codes(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """(R, S, C) codes of the rows of `reads`, less their means over C; on the CPU where memory is short."""
+
+        def make() -> torch.Tensor:
+            parts = _codes(*kept_codes(self.correspondences), bands)
+            return self._place(torch.cat([(c - c.mean(-1, keepdim=True)).to(like.dtype) for c in parts]), like)
+
+        return self._once(("centred", like.dtype, like.device, tuple(bands.tolist())), make)
+
+    def projected(
+        self, layer: nn.Module, norm: nn.Module, bands: torch.Tensor, like: torch.Tensor
+    ) -> Projection | None:
+        """The codes of `codes`, projected by the layer; None where memory is short: they are projected at each use."""
+
+        def make() -> Projection | None:
+            codes = self.codes(bands, like)
+            if not self.memory.keep(2 * codes.numel() * codes.element_size()):
+                return None
+            pieces = codes.split(max(1, PIECE // codes.shape[1]))
+            return joined([project(layer, norm, piece.to(like.device)) for piece in pieces])
+
+        return self._once(("projected", layer, like.dtype, like.device), make)
+
+    def _once(self, key: tuple, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _grid(self, table: SampleTable, like: torch.Tensor) -> torch.Tensor:
         size = torch.tensor([self.correspondences.width, self.correspondences.height], dtype=torch.float64)
         normalised = torch.where(table.valid[..., None], (2 * table.coords + 1) / size - 1, OUTSIDE)
-        return normalised.to(torch.float64 if dtype == torch.float64 else torch.float32)
+        return normalised.to(accumulation_dtype(like.dtype)).to(like.device)
 
-    def _place(self, code: torch.Tensor, device: torch.device) -> torch.Tensor:
-        size = code.numel() * code.element_size()
-        if self._resident + size > RESIDENT_BYTES:
-            return code
-        self._resident += size
-        return code.to(device)
+    def _place(self, code: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        return code.to(like.device) if self.memory.keep(code.numel() * code.element_size()) else code
 
 
-def _groups(pairs: tuple[Pair, ...], device: torch.device) -> list[Group]:
+def pieces(pairs: int, rows: slice, samples: int, budget: int) -> Iterator[tuple[slice, slice]]:
+    """Parts of the pairs and of the rows to be worked at once, so that their samples number at most `budget`, or one
+    row's."""
+    at_once = min(rows.stop - rows.start, max(1, budget // samples))
+    together = max(1, budget // (samples * max(1, at_once)))
+    for first in range(0, pairs, together):
+        for start in range(rows.start, rows.stop, max(1, at_once)):
+            yield slice(first, first + together), slice(start, min(start + at_once, rows.stop))
+
+
+def _groups(correspondences: Correspondences, batch: int, device: torch.device) -> list[Group]:
     """The pairs by table; a query view that uses one table twice (two views) has its second pair in another group."""
     members: dict[tuple[int, int], list[Pair]] = {}
-    for pair in pairs:
+    for pair in correspondences.pairs:
         turn = 0
         while any(other.query_view == pair.query_view for other in members.get((pair.table, turn), ())):
             turn += 1
         members.setdefault((pair.table, turn), []).append(pair)
+    first = correspondences.views * torch.arange(batch)[:, None]
     return [
         Group(
             table,
-            torch.tensor([pair.query_view for pair in group], device=device),
-            torch.tensor([pair.key_view for pair in group], device=device),
+            (first + torch.tensor([pair.query_view for pair in group])).flatten().to(device),
+            (first + torch.tensor([pair.key_view for pair in group])).flatten().to(device),
         )
         for (table, _), group in members.items()
     ]
 
 
-def _code(table: SampleTable, bands: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(n, S, C) position codes, made piece by piece so that float64 never holds more than PIECE samples."""
-    rows = max(1, PIECE // table.code.shape[1])
-    pieces = zip(table.code.split(rows), table.valid.split(rows), strict=True)
-    return torch.cat([(position_code(code, bands) * valid[..., None]).to(dtype) for code, valid in pieces])
+def _codes(code: torch.Tensor, valid: torch.Tensor, bands: torch.Tensor) -> Iterator[torch.Tensor]:
+    """(n, S, C) position codes of (n, S, D) inputs, zero where invalid, in pieces: float64 never holds all."""
+    rows = max(1, PIECE // code.shape[1])
+    for part, seen in zip(code.split(rows), valid.split(rows), strict=True):
+        yield position_code(part, bands) * seen[..., None]

@@ -16,6 +16,7 @@ from comfy.patcher_extension import PatcherInjection, WrappersMP
 from einops import rearrange
 
 from ..caa.blocks import CAA
+from ..caa.memory import PIECE_BYTES, RESIDENT_BYTES, Memory
 from ..caa.tables import Tables
 from ..geometry.cameras import Cameras
 from ..geometry.correspondence import panorama_correspondences
@@ -25,14 +26,19 @@ from .inputs import repeat_given_images
 from .preview import with_live_preview
 
 KEY = "mvdiffusion"
+ATTENTION = "auto", "plain"
 logger = logging.getLogger("MVDiffusion")
 
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What the nodes have told a MODEL: the strength of its CAA blocks (None: it has none) and its cameras."""
+    """What the nodes have told a MODEL.
+
+    strength: of its CAA blocks; None: it has none. attention: how they attend, one of ATTENTION. cameras: its cameras.
+    """
 
     strength: float | None = None
+    attention: str = ATTENTION[0]
     cameras: Cameras | None = None
 
 
@@ -41,9 +47,9 @@ def setup_of(model) -> Setup:
     return model.model_options["transformer_options"].get(KEY, Setup())
 
 
-def with_blocks(model, blocks_patcher, strength: float):
+def with_blocks(model, blocks_patcher, strength: float, attention: str = ATTENTION[0]):
     """A clone of MODEL that runs the CAA blocks of `blocks_patcher` at `strength`; the original stays untouched."""
-    model = _with_setup(model, strength=strength)
+    model = _with_setup(model, strength=strength, attention=attention)
     model.set_additional_models(KEY, [blocks_patcher])
     model.set_injections(KEY, [PatcherInjection(inject=inject, eject=eject)])
     patches = model.model_options["transformer_options"].setdefault("patches", {})
@@ -72,14 +78,18 @@ def _with_setup(model, **changes):
 class Run:
     """One sampling run: cameras, blocks, and the tables that follow from them."""
 
-    def __init__(self, cameras: Cameras, caa: CAA, strength: float) -> None:
-        self.cameras, self.caa, self.strength = cameras, caa, strength
+    def __init__(self, cameras: Cameras, caa: CAA, strength: float, attention: str = ATTENTION[0]) -> None:
+        self.cameras, self.caa, self.strength, self.attention = cameras, caa, strength, attention
+        self._memory: Memory | None = None
         self._tables: dict[tuple[int, int], Tables] = {}
 
-    def tables(self, height: int, width: int) -> Tables:
-        """The tables at one feature size, made when first asked for."""
+    def tables(self, height: int, width: int, device: torch.device) -> Tables:
+        """The tables at one feature size, made when first asked for: models are loaded then, and memory is known."""
+        if self._memory is None:
+            self._memory = attention_memory(device)
         if (height, width) not in self._tables:
-            self._tables[height, width] = Tables(panorama_correspondences(self.cameras, height, width))
+            correspondences = panorama_correspondences(self.cameras, height, width)
+            self._tables[height, width] = Tables(correspondences, self._memory, self.attention == "auto")
         return self._tables[height, width]
 
     def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
@@ -96,7 +106,7 @@ class Run:
                 f"MVDiffusion's blocks got a batch of {x.shape[0]} for {views} cameras: it must be a multiple of the "
                 "views. A node between Apply Cameras and the sampler splits the batch; views are sampled together."
             )
-        tables = self.tables(*x.shape[-2:])
+        tables = self.tables(*x.shape[-2:], x.device)
         if not tables.correspondences.pairs:
             return x
         block, bands = found
@@ -115,13 +125,19 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     guider.conds = repeat_given_images(guider.conds, setup.cameras.views, noise.shape[0])
     options = guider.model_options["transformer_options"]
     if caa is not None:
-        options[RUN] = Run(setup.cameras, caa, setup.strength)
+        options[RUN] = Run(setup.cameras, caa, setup.strength, setup.attention)
     else:
         logger.warning("This MODEL has no MVDiffusion blocks: its views are sampled together but will not agree.")
     try:
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     finally:
         options.pop(RUN, None)
+
+
+def attention_memory(device: torch.device) -> Memory:
+    """What attention may use of the memory that the host reports as free: small parts of it, where it is little."""
+    free = comfy.model_management.get_free_memory(device)
+    return Memory(min(PIECE_BYTES, max(free // 64, 2**20)), min(RESIDENT_BYTES, free // 8))
 
 
 def empty_latent(cameras: Cameras, panoramas: int) -> dict:

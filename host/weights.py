@@ -17,12 +17,12 @@ from ..caa.checkpoint import BASE, CAAWeights, write_slim
 from ..caa.kinds import Kind, Widths
 from .checks import check_prediction
 from .inject import unet_widths
-from .run import KEY, logger, with_blocks
+from .run import ATTENTION, KEY, logger, with_blocks
 
 STORED = (torch.float16, torch.bfloat16, torch.float32)
 
 
-def attach_weights(model, read: Callable[[], CAAWeights], strength: float):
+def attach_weights(model, read: Callable[[], CAAWeights], strength: float, attention: str = ATTENTION[0]):
     """A clone of MODEL with the CAA blocks that `read` returns. `read` is called again where the host rebuilds a MODEL.
 
     Raises ValueError where the weights do not fit the MODEL, in one sentence.
@@ -38,7 +38,7 @@ def attach_weights(model, read: Callable[[], CAAWeights], strength: float):
     if weights.base == BASE and not isinstance(model.model.model_config, comfy.supported_models.SD20):
         logger.warning("These MVDiffusion weights were trained with %s: with another base, views may not agree.", BASE)
     dtype = model.model_dtype() if model.model_dtype() in STORED else torch.float16
-    return with_blocks(model, caa_patcher(read, dtype, weights=weights), strength)
+    return with_blocks(model, caa_patcher(read, dtype, weights=weights), strength, attention)
 
 
 def caa_patcher(

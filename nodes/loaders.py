@@ -16,6 +16,7 @@ from ..caa.kinds import KINDS
 from ..host.demo import demo_models
 from ..host.inject import unet_widths
 from ..host.loading import load_base_models
+from ..host.run import ATTENTION
 from ..host.weights import attach_weights, save_weights
 from .schema import schema
 
@@ -52,6 +53,16 @@ def _strength() -> io.Float.Input:
     )
 
 
+def _attention() -> io.Combo.Input:
+    return io.Combo.Input(
+        "attention",
+        options=list(ATTENTION),
+        default=ATTENTION[0],
+        optional=True,
+        tooltip="auto takes the fast way; plain is the slow, simple one, with the same result up to rounding.",
+    )
+
+
 def _unknown(checkpoint: str | None) -> str | None:
     """What is wrong with the name of a checkpoint, or None. None as a name: it comes by a link and is not known yet."""
     if checkpoint is None or checkpoint in folder_paths.get_filename_list(FOLDER):
@@ -83,6 +94,7 @@ class LoadMVDiffusion(io.ComfyNode):
                 io.Model.Input("model", tooltip="Stable Diffusion 2 (512-base), as the host's loader gives it."),
                 _checkpoint(),
                 _strength(),
+                _attention(),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The MODEL; the one given stays as it is.")],
         )
@@ -96,8 +108,8 @@ class LoadMVDiffusion(io.ComfyNode):
         return os.path.getmtime(_path(checkpoint))
 
     @classmethod
-    def execute(cls, model, checkpoint, strength) -> io.NodeOutput:
-        return io.NodeOutput(attach_weights(model, partial(read_caa, _path(checkpoint)), strength))
+    def execute(cls, model, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
+        return io.NodeOutput(attach_weights(model, partial(read_caa, _path(checkpoint)), strength, attention))
 
 
 class LoadMVDiffusionCheckpoint(io.ComfyNode):
@@ -111,7 +123,7 @@ class LoadMVDiffusionCheckpoint(io.ComfyNode):
             description="Loads MODEL, CLIP and VAE from the authors' single file, which holds Stable Diffusion 2 "
             "beside MVDiffusion's blocks. Nothing else needs to be downloaded.",
             search_aliases=["panorama", "multi-view", "checkpoint", "pano.ckpt"],
-            inputs=[_checkpoint(), _strength()],
+            inputs=[_checkpoint(), _strength(), _attention()],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="Stable Diffusion 2 with MVDiffusion's blocks."),
                 io.Clip.Output(display_name="clip", tooltip="The text encoder, for Multi-View Text Encode."),
@@ -128,10 +140,10 @@ class LoadMVDiffusionCheckpoint(io.ComfyNode):
         return os.path.getmtime(_path(checkpoint))
 
     @classmethod
-    def execute(cls, checkpoint, strength) -> io.NodeOutput:
+    def execute(cls, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
         path = _path(checkpoint)
         model, clip, vae = load_base_models(path)
-        return io.NodeOutput(attach_weights(model, partial(read_caa, path), strength), clip, vae)
+        return io.NodeOutput(attach_weights(model, partial(read_caa, path), strength, attention), clip, vae)
 
 
 class LoadDemoModel(io.ComfyNode):

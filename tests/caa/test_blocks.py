@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,17 +10,17 @@ import torch.nn.functional as F
 from golden_model import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published_block import published_block
 from published_files import frozen_weights
 from safetensors.torch import load_file
 
-from mvdiffusion_pack.caa import attention
 from mvdiffusion_pack.caa.blocks import CAA, PanoramaBlock, ResidualBlock
 from mvdiffusion_pack.caa.codes import code_of_zero, frequencies, position_code
 from mvdiffusion_pack.caa.fresh import fresh_weights
 from mvdiffusion_pack.caa.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths
 from mvdiffusion_pack.caa.tables import Tables
 from mvdiffusion_pack.geometry.cameras import Cameras
-from mvdiffusion_pack.geometry.correspondence import SampleTable, panorama_correspondences
+from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
 
 HALF_PRECISION = {torch.float16: 2e-2, torch.bfloat16: 2e-2}
@@ -41,7 +40,8 @@ def block_of(width: int, seed: int, dtype=torch.float64) -> PanoramaBlock:
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("width", [64, 320, 352])
-def test_recorded_single_blocks(width, dtype):
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+def test_recorded_single_blocks(width, dtype, fast):
     data = load_file(GOLDEN / f"caa_block_{width}.safetensors")
     cam_to_world = torch.eye(4, dtype=torch.float64).repeat(8, 1, 1)
     cam_to_world[:, :3, :3] = data["R"][0]
@@ -49,10 +49,9 @@ def test_recorded_single_blocks(width, dtype):
     size = feature * 8
     cameras = Cameras(data["K"][0], cam_to_world, size, size, (8,))
     corr = panorama_correspondences(cameras, feature, feature)
+    block, x, bands = block_of(width, width, dtype), data["input"].to(dtype)[None], data["freq_bands"].flatten()
     with torch.inference_mode():
-        result = block_of(width, width, dtype)(
-            data["input"].to(dtype)[None], Tables(corr), data["freq_bands"].flatten()
-        )
+        result = block(x, Tables(corr, fast=fast), bands)
     assert relative_error(result[0], data["output"]) < TOLERANCE[dtype]
 
 
@@ -61,44 +60,6 @@ def test_frequencies_are_the_recorded_ones(width):
     assert torch.equal(
         frequencies(width, 2), load_file(GOLDEN / f"caa_block_{width}.safetensors")["freq_bands"].flatten()
     )
-
-
-def published_block(block: PanoramaBlock, x: torch.Tensor, cameras: Cameras, bands: torch.Tensor) -> torch.Tensor:
-    """The published block, written directly: a query's 18 keys at once, integer taps, one softmax. x: (V, C, h, w)."""
-    layer = block.transformer
-    views, channels, height, width = x.shape
-    corr = panorama_correspondences(cameras, height, width)
-    padded = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
-    result = torch.empty_like(x)
-    for view in range(views):
-        keys, queries = [], []
-        for pair in (pair for pair in corr.pairs if pair.query_view == view):
-            table = corr.tables[pair.table]
-            low = table.coords.floor()
-            fraction = table.coords - low
-            read = torch.zeros((*table.valid.shape, channels), dtype=x.dtype)
-            for dx in (0, 1):
-                for dy in (0, 1):
-                    column = (low[..., 0] + dx + 1).clamp(0, width + 1).long()
-                    row = (low[..., 1] + dy + 1).clamp(0, height + 1).long()
-                    weight = (fraction[..., 0] if dx else 1 - fraction[..., 0]) * (
-                        fraction[..., 1] if dy else 1 - fraction[..., 1]
-                    )
-                    read = read + padded[pair.key_view, row, column] * weight[..., None]
-            keys.append((read + position_code(table.code, bands)) * table.valid[..., None])
-            queries.append(table.query)
-        by_query = torch.cat(queries).argsort(stable=True)
-        keys = layer.norm1(torch.cat(keys)[by_query].reshape(height * width, 18, channels))
-        tokens = x[view].flatten(1).T
-        split = (-1, channels // 32, 32)
-        query = layer.attn1.to_q(layer.norm1(tokens + code_of_zero(bands))).unflatten(-1, split[1:])
-        key, value = (p(keys).unflatten(-1, split[1:]) for p in (layer.attn1.to_k, layer.attn1.to_v))
-        weights = (torch.einsum("nhc,nshc->nsh", query, key) / 32**0.5).softmax(1)
-        tokens = tokens + layer.attn1.to_out(torch.einsum("nsh,nshc->nhc", weights, value).flatten(1))
-        gated, gate = layer.ff.net[0].proj(layer.norm2(tokens)).chunk(2, -1)
-        gelu = gate * 0.5 * (1 + torch.erf(gate / 2**0.5))
-        result[view] = (tokens + layer.ff.net[2](gated * gelu)).T.unflatten(-1, (height, width))
-    return result
 
 
 @settings(max_examples=15, deadline=None)
@@ -116,10 +77,11 @@ def test_block_is_the_published_one(views, fov, pitch, size, stride, width, seed
     block, bands = block_of(width, seed), frequencies(width, 2)
     shape = (views, width, size[1] // stride, size[0] // stride)
     x = torch.randn(shape, generator=torch.manual_seed(seed), dtype=torch.float64)
+    corr = panorama_correspondences(cameras, *shape[2:])
     with torch.inference_mode():
-        expected = published_block(block, x, cameras, bands)
-        result = block(x[None], Tables(panorama_correspondences(cameras, *shape[2:])), bands)[0]
-    assert relative_error(result, expected) < 1e-10
+        expected = published_block(block, x, corr, bands)
+        for fast in (False, True):
+            assert relative_error(block(x[None], Tables(corr, fast=fast), bands)[0], expected) < 1e-10, fast
 
 
 @pytest.mark.parametrize(
@@ -136,49 +98,11 @@ def test_of_several_rings_each_query_has_one_softmax_over_its_18_keys(cameras):
     block, bands = block_of(64, 3), frequencies(64, 2)
     shape = (cameras.views, 64, cameras.height // 8, cameras.width // 8)
     x = torch.randn(shape, generator=torch.manual_seed(3), dtype=torch.float64)
+    corr = panorama_correspondences(cameras, *shape[2:])
     with torch.inference_mode():
-        expected = published_block(block, x, cameras, bands)
-        result = block(x[None], Tables(panorama_correspondences(cameras, *shape[2:])), bands)[0]
-    assert relative_error(result, expected) < 1e-10
-
-
-def test_pieces_change_nothing(monkeypatch):
-    cameras, bands = ring(4, 100, 64, 64), frequencies(32, 2)
-    block, corr = block_of(32, 1), panorama_correspondences(cameras, 8, 8)
-    x = torch.randn((2, 4, 32, 8, 8), generator=torch.manual_seed(1), dtype=torch.float64)
-    with torch.inference_mode():
-        whole = block(x, Tables(corr), bands)
-        monkeypatch.setattr(attention, "PIECE_BYTES", 2 * 4 * 9 * 32 * 5)  # five queries at a time
-        torch.testing.assert_close(block(x, Tables(corr), bands), whole)
-
-
-def test_tables_that_hold_a_part_of_the_queries_each(monkeypatch):
-    """The same correspondences as twice as many pairs, of which each has every other query."""
-    cameras, bands = ring(4, 100, 64, 64), frequencies(32, 2)
-    block, corr = block_of(32, 1), panorama_correspondences(cameras, 8, 8)
-    halves = [
-        SampleTable(table.query[part::2].contiguous(), table.coords[part::2], table.valid[part::2], table.code[part::2])
-        for table in corr.tables
-        for part in (0, 1)
-    ]
-    pairs = [replace(pair, table=2 * pair.table + part) for pair in corr.pairs for part in (0, 1)]
-    split = replace(corr, pairs=tuple(pairs), tables=tuple(halves))
-    x = torch.randn((2, 4, 32, 8, 8), generator=torch.manual_seed(1), dtype=torch.float64)
-    monkeypatch.setattr(attention, "PIECE_BYTES", 2 * 4 * 9 * 32 * 5)
-    with torch.inference_mode():
-        torch.testing.assert_close(block(x, Tables(split), bands), block(x, Tables(corr), bands))
-
-
-def test_codes_beyond_the_resident_limit_change_nothing(monkeypatch):
-    from mvdiffusion_pack.caa import tables
-
-    cameras, bands = ring(4, 100, 64, 64), frequencies(32, 2)
-    block, corr = block_of(32, 1), panorama_correspondences(cameras, 8, 8)
-    x = torch.randn((1, 4, 32, 8, 8), generator=torch.manual_seed(1), dtype=torch.float64)
-    with torch.inference_mode():
-        expected = block(x, Tables(corr), bands)
-        monkeypatch.setattr(tables, "RESIDENT_BYTES", 0)
-        assert torch.equal(block(x, Tables(corr), bands), expected)
+        expected = published_block(block, x, corr, bands)
+        for fast in (False, True):
+            assert relative_error(block(x[None], Tables(corr, fast=fast), bands)[0], expected) < 1e-10, fast
 
 
 def test_codes_are_sines_then_cosines_of_x_then_y():

@@ -14,7 +14,14 @@ def relative_error(result: torch.Tensor, expected: torch.Tensor) -> float:
     return float((result.double() - expected.double()).norm() / expected.double().norm())
 
 
-def forward(name: str, latents: torch.Tensor, weights_of: str = "pano", dtype=torch.float32, strength: float = 1.0):
+def forward(
+    name: str,
+    latents: torch.Tensor,
+    weights_of: str = "pano",
+    dtype=torch.float32,
+    strength: float = 1.0,
+    attention: str = "auto",
+):
     """One forward pass of the UNet with CAA on a case's inputs: (P, V, C, h, w) latents to its noise, in float32."""
     from mvdiffusion_pack.host import inject, run, weights
 
@@ -22,7 +29,9 @@ def forward(name: str, latents: torch.Tensor, weights_of: str = "pano", dtype=to
         golden_model(weights_of, latents.shape[2], dtype), lambda: golden_caa(weights_of), strength
     )
     caa = model.get_additional_models_with_key(run.KEY)[0].model.to(dtype)
-    options = model.model_options["transformer_options"] | {inject.RUN: run.Run(case_cameras(name), caa, strength)}
+    options = model.model_options["transformer_options"] | {
+        inject.RUN: run.Run(case_cameras(name), caa, strength, attention)
+    }
     inject.inject(model)
     timesteps, context = case(name)["timestep"].flatten(), case(name)["cond"].flatten(0, 1).to(dtype)
     with torch.inference_mode():
@@ -39,6 +48,12 @@ def panorama(comfy) -> torch.Tensor:
 
 def test_panorama_is_the_recorded_one(panorama):
     assert relative_error(panorama, case("pano")["eps"]) < 1e-5
+
+
+def test_plain_attention_gives_the_recorded_panorama_too(panorama):
+    plainly = forward("pano", case("pano")["latents"], attention="plain")
+    assert relative_error(plainly, case("pano")["eps"]) < 1e-5
+    assert not torch.equal(plainly, panorama)  # another way of computing it, which rounds in other places
 
 
 def test_blocks_matter_in_the_recorded_case(comfy):
