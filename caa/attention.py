@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import nn
 
 from .softmax import SCALE, Softmax, split_heads
-from .tables import Tables, pieces
+from .tables import Tables, split
 
 
 def attend(
@@ -26,15 +26,14 @@ def attend(
     softmax = Softmax(query)
     wide = query.to(softmax.summed.dtype)  # products with half-precision keys are then exact
     _, height, width, channels = features.shape
-    budget = tables.memory.piece_bytes // (4 * channels)  # about six tensors of that size live at once
     for group in tables.groups(len(features) // tables.correspondences.views, features.device):
         table = tables.plain(group.table, bands, features)
-        rows_of_table, samples_each = slice(0, len(table.query)), table.grid.shape[1]
-        for pairs, rows in pieces(len(group.query_views), rows_of_table, samples_each, budget):
-            samples = read_features(features[group.key_views[pairs]], table.grid[rows])
+        row_bytes = 4 * channels * len(group.key_views) * table.grid.shape[1]  # of one of about six tensors
+        for rows in split(slice(0, len(table.query)), tables.memory.piece_bytes // row_bytes):
+            samples = read_features(features[group.key_views], table.grid[rows])
             keys = norm((samples + table.code[rows]).to(features.dtype)).flatten(0, 1)
             key, value = split_heads(layer.to_k(keys)), split_heads(layer.to_v(keys))
-            here = group.queries(pairs, table.query[rows], height * width)
+            here = group.queries(table.query[rows], height * width)
             weights, fade = softmax.weigh(here, (wide[here][:, None] * key).sum(-1) * SCALE)
             softmax.add(here, fade, (weights[..., None] * value).sum(1))
     return softmax.result().to(features.dtype)

@@ -17,15 +17,18 @@ def frequencies(width: int, dims: int) -> torch.Tensor:
     return torch.pow(torch.tensor(base, dtype=torch.float64), torch.arange(count)).to(torch.float32)
 
 
-def position_code(displacement: torch.Tensor, bands: torch.Tensor) -> torch.Tensor:
-    """(..., 2) float64 displacements to (..., 4 N) codes: sines of x, of y, then cosines of x, of y.
+def position_code(numbers: torch.Tensor, bands: torch.Tensor, cosines: torch.Tensor | None = None) -> torch.Tensor:
+    """(..., 2) float64 numbers x, y to (..., 4 N) codes: sines of x, of y, then cosines of x, of y.
 
-    With base-2 frequencies (up to 2^79) the displacement is rounded to a multiple of 2^-30 first: finer digits are the
-    rounding error of the homographies, and would give each machine its own code.
+    cosines: (...) bool, or None: codes are halves, (..., 2 N), the cosines where it is True and the sines elsewhere.
+    With base-2 frequencies (up to 2^79) the numbers are rounded to a multiple of 2^-30 first: finer digits are the
+    rounding error of the geometry, and would give each machine its own code.
     """
     if len(bands) > 1 and bands[1] == 2:
-        displacement = torch.round(displacement * ROUNDING) / ROUNDING
-    angles = (displacement[..., None] * bands.double()).flatten(-2)
+        numbers = torch.round(numbers * ROUNDING) / ROUNDING
+    angles = (numbers[..., None] * bands.double()).flatten(-2)
+    if cosines is not None:
+        return torch.where(cosines[..., None], angles.cos(), angles.sin())
     return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from . import compiled
 from .projection import Projection, project
 from .softmax import HEAD, SCALE, Softmax, accumulation_dtype, split_heads
-from .tables import Tables, pieces
+from .tables import Tables, split
 
 BAGS = ("cpu", "cuda")  # devices that are known to have embedding_bag
 
@@ -25,15 +25,17 @@ def attend(
 ) -> torch.Tensor:
     """What attention.attend computes, up to rounding: (N, C) attended values of (N, C) queries, N = B V h w, over
     (B V, h, w, C) features."""
+    # Every value holds W_v b, which is the whole value of samples that see nothing; the weights sum to one.
+    common = layer.to_v(norm(features.new_zeros(1, features.shape[-1])))
+    reads = tables.reads(features)
+    if not len(reads.query):  # nothing sees anything
+        return common.expand(query.shape)
     pixels = project(layer, norm, features.flatten(0, 2))
     codes = tables.projected(layer, norm, bands, features)
-    attended = None
-    if codes is not None:
-        attended = compiled.attend(query, pixels, codes, tables.reads(features), norm.eps)
+    attended = None if codes is None else compiled.attend(query, pixels, codes, reads, norm.eps)
     if attended is None:
         attended = _attend_in_pieces(layer, norm, features, query, pixels, codes, tables, bands)
-    # Every value holds W_v b, which is the whole value of samples that see nothing; the weights sum to one.
-    return attended + layer.to_v(norm(features.new_zeros(1, features.shape[-1])))
+    return attended + common
 
 
 def _attend_in_pieces(layer, norm, features, query, pixels, projected, tables, bands) -> torch.Tensor:
@@ -41,74 +43,70 @@ def _attend_in_pieces(layer, norm, features, query, pixels, projected, tables, b
     maps, reads, codes = _Maps.of(pixels), tables.reads(features), tables.codes(bands, features)
     size, batch = features.shape[1] * features.shape[2], len(features) // tables.correspondences.views
     softmax = Softmax(split_heads(query), reads.unseen.repeat(batch))
-    budget = tables.memory.piece_bytes // maps.sample_bytes
     for group in tables.groups(batch, features.device):
-        table = reads.rows[group.table]
-        for pairs, rows in pieces(len(group.query_views), table, codes.shape[1], budget):
+        first = (group.key_views * size).int()[:, None, None, None]
+        at_once = tables.memory.piece_bytes // (maps.sample_bytes * codes.shape[1] * len(first))
+        for rows in split(reads.rows[group.table], at_once):
             code = projected[rows] if projected else project(layer, norm, codes[rows].to(features.device))
-            here = group.queries(pairs, reads.query[rows], size)
-            pixel = (group.key_views[pairs] * size).int()[:, None, None, None] + reads.pixel[rows]
-            weight = reads.weight[rows].to(features.dtype).expand(pixel.shape)
-            logits, scale = maps.logits(pixel, weight, query[here], code, norm.eps)
-            weights, fade = softmax.weigh(
-                here, logits.masked_fill(~reads.valid[rows][..., None], -torch.inf).flatten(0, 1)
-            )
+            here = group.queries(reads.query[rows], size)
+            pixel = first + reads.pixel[rows]
+            logits, scale = maps.logits(pixel, reads.weight[rows], query[here], code, norm.eps)
+            logits.masked_fill_(~reads.valid[rows][..., None], -torch.inf)
+            weights, fade = softmax.weigh(here, logits.flatten(0, 1))
             weights = weights.unflatten(0, scale.shape[:2]) * scale[..., None]
-            softmax.add(here, fade, maps.values_of(pixel, weight, weights, code))
+            softmax.add(here, fade, maps.values_of(pixel, reads.weight[rows], weights, code))
     return softmax.result().to(features.dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class _Maps:
-    """Projected pixels, laid out to be read. read: (N, 2 C), centred and key. value: (N heads, 32).
-
-    heads: (heads,) their numbers. sum_heads: (C, heads), 1 where a channel belongs to a head.
-    """
+    """Projected pixels, laid out to be read. read: (N, 2 C). value: (N heads, 32). heads: (heads, 1), their numbers."""
 
     read: torch.Tensor
     value: torch.Tensor
     heads: torch.Tensor
-    sum_heads: torch.Tensor
 
     @staticmethod
     def of(pixels: Projection) -> _Maps:
-        heads = torch.arange(pixels.value.shape[1] // HEAD, device=pixels.value.device)
-        sum_heads = F.one_hot(heads.repeat_interleave(HEAD)).to(pixels.value.dtype)
-        read = torch.cat((pixels.centred, pixels.key), dim=-1)
-        value = pixels.value.to(accumulation_dtype(read.dtype))  # weights of values may be tiny: not in half precision
-        return _Maps(read, value.view(-1, HEAD), heads.int(), sum_heads)
+        wide = accumulation_dtype(pixels.value.dtype)  # weights of values may be tiny: no half precision
+        heads = torch.arange(pixels.value.shape[1] // HEAD, dtype=torch.int32, device=pixels.value.device)
+        return _Maps(pixels.read, pixels.value.to(wide).view(-1, HEAD), heads[:, None])
 
     @property
     def sample_bytes(self) -> int:
-        """What one sample takes of the memory of a piece, while it is read."""
+        """About what one sample takes while it is read."""
         taps = 1 if self.read.device.type in BAGS else 4
-        return 3 * taps * len(self.sum_heads) * self.read.element_size()
+        return (2 * taps + 1) * HEAD * len(self.heads) * self.read.element_size()
 
     def logits(self, pixel, weight, query, code: Projection, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
         """(P, n, S, heads) logits of n rows read by P views each, and what they and their values are scaled by.
 
-        pixel, weight: (P, n, S, 4). query: (P n, C). code: (n, S, C). The second result is (P, n, S).
+        pixel: (P, n, S, 4). weight: (n, S, 4). query: (P n, C). code: (n, S, C). The second result is (P, n, S).
         """
-        centred, key = _weighted_sums(self.read, pixel, weight.to(self.read.dtype)).chunk(2, dim=-1)
-        wide = accumulation_dtype(self.read.dtype)
-        spread = (
-            torch.linalg.vector_norm(centred.add_(code.centred), dim=-1, dtype=wide).square() / code.centred.shape[-1]
-        )
+        read = _weighted_sums(self.read, pixel, weight.to(self.read.dtype).expand(pixel.shape)).add_(code.read)
+        centred, key = read.chunk(2, dim=-1)
+        wide = accumulation_dtype(read.dtype)
+        spread = torch.linalg.vector_norm(centred, dim=-1, dtype=wide).square() / centred.shape[-1]
         scale = (spread + eps).rsqrt()
-        products = key.add_(code.key) * query.view(*pixel.shape[:2], 1, -1).to(wide)
-        return (products @ self.sum_heads.to(wide)) * (SCALE * scale)[..., None], scale
+        products = split_heads(key * query.unflatten(0, pixel.shape[:2])[:, :, None].to(wide))
+        return products.sum(-1) * (SCALE * scale)[..., None], scale
 
     def values_of(self, pixel, weight, weights, code: Projection) -> torch.Tensor:
         """(P n, heads, 32) sums of the values by weights (P, n, S, heads), each head by its own."""
-        heads = self.heads[:, None, None]
-        parts = (weights.transpose(2, 3)[..., None] * weight[:, :, None]).flatten(-2)
-        read = _weighted_sums(self.value, (pixel[:, :, None] * len(heads) + heads).flatten(-2), parts)
-        return (read + torch.einsum("pnsh, nshc -> pnhc", weights, split_heads(code.value).to(weights))).flatten(0, 1)
+        weights = weights.transpose(2, 3).contiguous()
+        parts = (weights[..., None] * weight[:, None]).flatten(-2)
+        read = _weighted_sums(
+            self.value, (pixel[:, :, None] * len(self.heads) + self.heads[..., None]).flatten(-2), parts
+        )
+        rows, samples = code.value.shape[:2]
+        index = torch.arange(rows * samples, dtype=torch.int32, device=pixel.device).view(rows, 1, samples)
+        index = (index * len(self.heads) + self.heads).expand(weights.shape)
+        return (read + _weighted_sums(code.value.to(weights.dtype).view(-1, HEAD), index, weights)).flatten(0, 1)
 
 
 def _weighted_sums(maps: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """(..., D) sums of the T rows of (N, D) maps that (..., T) indices name, by their weights."""
     if maps.device.type not in BAGS:
         return (maps[index.long()] * weight[..., None]).sum(-2)
-    flat = index.reshape(-1, index.shape[-1]), weight.reshape(-1, index.shape[-1])
-    return F.embedding_bag(flat[0], maps, per_sample_weights=flat[1], mode="sum").view(*index.shape[:-1], -1)
+    bags, weights = index.reshape(-1, index.shape[-1]), weight.reshape(-1, index.shape[-1])
+    return F.embedding_bag(bags, maps, per_sample_weights=weights, mode="sum").view(*index.shape[:-1], -1)

@@ -43,11 +43,11 @@ def scales_kernel(
             for start in range(0, width, chunk):
                 channel = start + tl.arange(0, chunk)
                 mask = some[:, None] & (channel < width)[None, :]
-                z = tl.load(codes + at[:, None] * width + channel[None, :], mask=mask, other=0.0).to(tl.float32)
+                z = tl.load(codes + at[:, None] * 2 * width + channel[None, :], mask=mask, other=0.0).to(tl.float32)
                 for tap in range(4):
                     pixel = first + tl.load(pixels + at * 4 + tap, mask=some, other=0)
                     weight = tl.load(weights + at * 4 + tap, mask=some, other=0.0)
-                    read = tl.load(maps + pixel[:, None] * width + channel[None, :], mask=mask, other=0.0)
+                    read = tl.load(maps + pixel[:, None] * 2 * width + channel[None, :], mask=mask, other=0.0)
                     z += weight[:, None] * read.to(tl.float32)
                 total += tl.sum(z * z, 1)
             tl.store(scales + out * samples + sample, 1 / tl.sqrt(total / width + eps), mask=some)
@@ -55,7 +55,7 @@ def scales_kernel(
 
 @triton.jit
 def attend_kernel(
-    queries, keys, values, code_keys, code_values, pixels, weights, valid, unseen, entry_rows, entry_views, scales,
+    queries, maps, values, codes, code_values, pixels, weights, valid, unseen, entry_rows, entry_views, scales,
     attended, size, views, logit_scale,
     width: tl.constexpr, entries: tl.constexpr, samples: tl.constexpr, block: tl.constexpr, head: tl.constexpr,
 ):  # fmt: skip
@@ -63,6 +63,8 @@ def attend_kernel(
     query = tl.program_id(0) * block + tl.arange(0, block)
     view = tl.program_id(1)
     channel = tl.program_id(2) * head + tl.arange(0, head)
+    own_value = channel[None, :]
+    own_key = width + own_value  # behind the centred channels
     inside = query < size
     own = (view % views) * size + query
     here = view.to(tl.int64) * size + query
@@ -80,15 +82,16 @@ def attend_kernel(
                 at = row.to(tl.int64) * samples + sample
                 seen = some & (tl.load(valid + at, mask=some, other=0) != 0)
                 mask = seen[:, None]
-                code = at[:, None] * width + channel[None, :]
-                key = tl.load(code_keys + code, mask=mask, other=0.0).to(tl.float32)
-                value = tl.load(code_values + code, mask=mask, other=0.0).to(tl.float32)
+                code = at[:, None]
+                key = tl.load(codes + code * 2 * width + own_key, mask=mask, other=0.0).to(tl.float32)
+                value = tl.load(code_values + code * width + own_value, mask=mask, other=0.0).to(tl.float32)
                 for tap in range(4):
-                    pixel = first + tl.load(pixels + at * 4 + tap, mask=seen, other=0)
+                    pixel = (first + tl.load(pixels + at * 4 + tap, mask=seen, other=0))[:, None]
                     weight = tl.load(weights + at * 4 + tap, mask=seen, other=0.0)[:, None]
-                    source = pixel[:, None] * width + channel[None, :]
-                    key += weight * tl.load(keys + source, mask=mask, other=0.0).to(tl.float32)
-                    value += weight * tl.load(values + source, mask=mask, other=0.0).to(tl.float32)
+                    key_read = tl.load(maps + pixel * 2 * width + own_key, mask=mask, other=0.0)
+                    value_read = tl.load(values + pixel * width + own_value, mask=mask, other=0.0)
+                    key += weight * key_read.to(tl.float32)
+                    value += weight * value_read.to(tl.float32)
                 scale = tl.load(scales + (here * entries + entry) * samples + sample, mask=seen, other=0.0)
                 logit = tl.where(seen, tl.sum(q * key, 1) * scale * logit_scale, -1e30)
                 higher = tl.maximum(highest, logit)
@@ -112,12 +115,12 @@ def attend(query: torch.Tensor, pixels: Projection, codes: Projection, reads: Re
     valid = reads.valid.view(torch.uint8)
     walked = reads.entry_row, reads.entry_view
     scales_kernel[blocks, views, entries](
-        pixels.centred, codes.centred, reads.pixel, reads.weight, *walked, scales,
+        pixels.read, codes.read, reads.pixel, reads.weight, *walked, scales,
         size, reads.views, eps, width=width, entries=entries, samples=samples, block=BLOCK, chunk=CHUNK,
     )  # fmt: skip
     attended = torch.empty_like(query)
     attend_kernel[blocks, views, width // HEAD](
-        query, pixels.key, pixels.value, codes.key, codes.value, reads.pixel, reads.weight, valid, reads.unseen,
+        query, pixels.read, pixels.value, codes.read, codes.value, reads.pixel, reads.weight, valid, reads.unseen,
         *walked, scales, attended, size, reads.views, SCALE,
         width=width, entries=entries, samples=samples, block=BLOCK, head=HEAD,
     )  # fmt: skip

@@ -20,21 +20,19 @@ from .softmax import accumulation_dtype
 class Projection:
     """Vectors x, (..., C), as the fast attention needs them.
 
-    centred: x', less its mean. key, value: W_k (g x') and W_v (g x').
+    read: (..., 2 C), x' and behind it W_k (g x'), which are read together. value: (..., C), W_v (g x').
     """
 
-    centred: torch.Tensor
-    key: torch.Tensor
+    read: torch.Tensor
     value: torch.Tensor
 
     def __getitem__(self, rows: slice) -> Projection:
-        return Projection(self.centred[rows], self.key[rows], self.value[rows])
+        return Projection(self.read[rows], self.value[rows])
 
 
 def joined(parts: list[Projection]) -> Projection:
     """One after the other."""
-    tensors = ((part.centred, part.key, part.value) for part in parts)
-    return Projection(*(torch.cat(each) for each in zip(*tensors, strict=True)))
+    return Projection(torch.cat([part.read for part in parts]), torch.cat([part.value for part in parts]))
 
 
 def project(layer: nn.Module, norm: nn.Module, x: torch.Tensor) -> Projection:
@@ -43,9 +41,11 @@ def project(layer: nn.Module, norm: nn.Module, x: torch.Tensor) -> Projection:
     Only calls the layers as they are, so that LoRAs, paging and quantised weights work: W (g x') is
     spread(x) (W norm(x) - W norm(0)).
     """
-    wide = x.to(accumulation_dtype(x.dtype))
-    centred = wide - wide.mean(-1, keepdim=True)
-    spread = (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
+    variance, mean = torch.var_mean(x.to(accumulation_dtype(x.dtype)), dim=-1, correction=0, keepdim=True)
+    spread = (variance + norm.eps).sqrt()
     normed, bias = norm(x), norm(x.new_zeros(1, x.shape[-1]))
-    key, value = (spread * (linear(normed) - linear(bias)) for linear in (layer.to_k, layer.to_v))
-    return Projection(centred.to(x.dtype), key.to(x.dtype), value.to(x.dtype))
+    read = x.new_empty(*x.shape[:-1], 2 * x.shape[-1])
+    centred, key = read.chunk(2, dim=-1)
+    torch.sub(x, mean, out=centred)
+    torch.mul(layer.to_k(normed).sub_(layer.to_k(bias)), spread, out=key)
+    return Projection(read, layer.to_v(normed).sub_(layer.to_v(bias)).mul_(spread))

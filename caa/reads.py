@@ -60,10 +60,12 @@ class Reads:
         return Reads(correspondences.views, rows, *(tensor.to(device) for tensor in tensors))
 
 
-def kept_codes(correspondences: Correspondences) -> tuple[torch.Tensor, torch.Tensor]:
-    """(R, S, D) inputs of the position code and (R, S) validity of the rows of `Reads`, float64 on the CPU."""
+def kept_codes(correspondences: Correspondences) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """code (R, S, 2), cosines (R, S) or None, and valid (R, S) of the rows of `Reads`, on the CPU."""
     seen = [(table, table.valid.any(1)) for table in correspondences.tables]
-    return torch.cat([table.code[kept] for table, kept in seen]), torch.cat([table.valid[kept] for table, kept in seen])
+    cosines = [table.cosines[kept] for table, kept in seen if table.cosines is not None]
+    code, valid = zip(*((table.code[kept], table.valid[kept]) for table, kept in seen), strict=True)
+    return torch.cat(code), torch.cat(cosines) if cosines else None, torch.cat(valid)
 
 
 def _taps(table: SampleTable, kept: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -47,9 +47,9 @@ class Group:
     query_views: torch.Tensor
     key_views: torch.Tensor
 
-    def queries(self, pairs: slice, pixels: torch.Tensor, size: int) -> torch.Tensor:
+    def queries(self, pixels: torch.Tensor, size: int) -> torch.Tensor:
         """(P n,) numbers, among the B V h w queries of the batch, of n query pixels; `size` is h w."""
-        return (self.query_views[pairs, None] * size + pixels).flatten()
+        return (self.query_views[:, None] * size + pixels).flatten()
 
 
 class Tables:
@@ -74,7 +74,7 @@ class Tables:
         samples, place = self.correspondences.tables[table], (table, like.dtype, like.device)
 
         def code() -> torch.Tensor:
-            parts = _codes(samples.code, samples.valid, bands)
+            parts = _codes(samples.code, samples.cosines, samples.valid, bands)
             return self._place(torch.cat([part.to(like.dtype) for part in parts]), like)
 
         return PlainTable(
@@ -104,10 +104,10 @@ class Tables:
 
         def make() -> Projection | None:
             codes = self.codes(bands, like)
-            if not self.memory.keep(2 * codes.numel() * codes.element_size()):
+            if not self.memory.keep(3 * codes.numel() * codes.element_size()):
                 return None
-            pieces = codes.split(max(1, PIECE // codes.shape[1]))
-            return joined([project(layer, norm, piece.to(like.device)) for piece in pieces])
+            parts = codes.split(max(1, self.memory.piece_bytes // (4 * codes.shape[1] * codes.shape[2])))
+            return joined([project(layer, norm, part.to(like.device)) for part in parts])
 
         return self._once(("projected", layer, like.dtype, like.device), make)
 
@@ -125,14 +125,10 @@ class Tables:
         return code.to(like.device) if self.memory.keep(code.numel() * code.element_size()) else code
 
 
-def pieces(pairs: int, rows: slice, samples: int, budget: int) -> Iterator[tuple[slice, slice]]:
-    """Parts of the pairs and of the rows to be worked at once, so that their samples number at most `budget`, or one
-    row's."""
-    at_once = min(rows.stop - rows.start, max(1, budget // samples))
-    together = max(1, budget // (samples * max(1, at_once)))
-    for first in range(0, pairs, together):
-        for start in range(rows.start, rows.stop, max(1, at_once)):
-            yield slice(first, first + together), slice(start, min(start + at_once, rows.stop))
+def split(rows: slice, at_once: int) -> Iterator[slice]:
+    """Parts of a range, `at_once` long, or of one element."""
+    for start in range(rows.start, rows.stop, max(1, at_once)):
+        yield slice(start, min(start + max(1, at_once), rows.stop))
 
 
 def _groups(correspondences: Correspondences, batch: int, device: torch.device) -> list[Group]:
@@ -154,8 +150,12 @@ def _groups(correspondences: Correspondences, batch: int, device: torch.device) 
     ]
 
 
-def _codes(code: torch.Tensor, valid: torch.Tensor, bands: torch.Tensor) -> Iterator[torch.Tensor]:
-    """(n, S, C) position codes of (n, S, D) inputs, zero where invalid, in pieces: float64 never holds all."""
+def _codes(
+    code: torch.Tensor, cosines: torch.Tensor | None, valid: torch.Tensor, bands: torch.Tensor
+) -> Iterator[torch.Tensor]:
+    """(n, S, C) position codes of a table's numbers, zero where invalid, in pieces: float64 never holds all."""
     rows = max(1, PIECE // code.shape[1])
-    for part, seen in zip(code.split(rows), valid.split(rows), strict=True):
-        yield position_code(part, bands) * seen[..., None]
+    for first in range(0, max(1, len(code)), rows):  # at least one piece, if an empty one
+        part = slice(first, first + rows)
+        halves = None if cosines is None else cosines[part]
+        yield position_code(code[part], bands, halves) * valid[part][..., None]

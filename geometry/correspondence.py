@@ -25,13 +25,16 @@ class SampleTable:
     query: (n,) int64, flat indices r * width + c of the query pixels, ascending.
     coords: (n, S, 2) float64, (x, y) in feature pixels of the key view; read bilinearly, zero outside.
     valid: (n, S) bool, the key view sees the point; other samples still take part in the attention, as zero vectors.
-    code: (n, S, D) float64, the input of the position code (D = 2: displacement in feature pixels).
+    code: (n, S, 2) float64, the two numbers that the position code is made of: a panorama's displacement in feature
+        pixels; with depth, two samples' differences of depth in metres (see depth.py).
+    cosines: (n, S) bool, the code is the cosines of the numbers alone; elsewhere the sines alone. None: all have both.
     """
 
     query: torch.Tensor
     coords: torch.Tensor
     valid: torch.Tensor
     code: torch.Tensor
+    cosines: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from comfy.patcher_extension import PatcherInjection, WrappersMP
 from einops import rearrange
 
 from ..caa.blocks import CAA
-from ..caa.memory import PIECE_BYTES, RESIDENT_BYTES, Memory
+from ..caa.memory import CACHED_BYTES, PIECE_BYTES, RESIDENT_BYTES, Memory
 from ..caa.tables import Tables
 from ..geometry.cameras import Cameras
 from ..geometry.correspondence import panorama_correspondences
@@ -137,7 +137,8 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
 def attention_memory(device: torch.device) -> Memory:
     """What attention may use of the memory that the host reports as free: small parts of it, where it is little."""
     free = comfy.model_management.get_free_memory(device)
-    return Memory(min(PIECE_BYTES, max(free // 64, 2**20)), min(RESIDENT_BYTES, free // 8))
+    most = CACHED_BYTES if device.type == "cpu" else PIECE_BYTES
+    return Memory(min(most, max(free // 64, 2**20)), min(RESIDENT_BYTES, free // 8))
 
 
 def empty_latent(cameras: Cameras, panoramas: int) -> dict:

@@ -1,0 +1,167 @@
+"""Correspondences of posed views with depth: each query is lifted by its depth and carried to the views beside it.
+
+What section 4.2 of the paper describes, as the published model does it: one sample per query and neighbour, and a
+position code that tells how much the query's depth differs from what the neighbour has there.
+
+Everywhere `depth` is (V, H, W), z in finite metres at the cameras' full size, 0 = no reading.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from .cameras import Cameras, pixel_grid
+from .correspondence import Correspondences, Pair, SampleTable, _Features
+
+MIN_OVERLAP = 0.3  # views that overlap by more than this are neighbours: what the weights were trained with
+NO_POINT = -1e6  # both coordinates of an image point that is none
+NO_DEPTH = 1e6  # metres: in place of the neighbour's depth in a sample that is not valid
+EPSILON = 1e-6  # metres, added to z before it divides
+
+
+def depth_correspondences(
+    cameras: Cameras,
+    depth: torch.Tensor,
+    height: int,
+    width: int,
+    min_overlap: float = MIN_OVERLAP,
+    overlaps: torch.Tensor | None = None,
+) -> Correspondences:
+    """Correspondences of V posed views at features `height` x `width` under the cameras' images.
+
+    overlaps: (V, V) `depth_overlaps` of the same, where they are known: all feature sizes share them.
+    Raises ValueError for depth of another shape than the cameras'.
+    """
+    _check(cameras, depth)
+    if overlaps is None:
+        overlaps = depth_overlaps(cameras, depth)
+    features = _Features.of(cameras, height, width)
+    pairs, tables = [], []
+    for view, key_views in enumerate(depth_neighbours(overlaps, min_overlap)):
+        pairs += [Pair(view, key_view, len(tables) + number) for number, key_view in enumerate(key_views)]
+        tables += _view_tables(cameras, depth, view, key_views, features)
+    return Correspondences(cameras.views, height, width, tuple(pairs), tuple(tables))
+
+
+def depth_neighbours(overlaps: torch.Tensor, min_overlap: float = MIN_OVERLAP) -> list[list[int]]:
+    """For each view all others that overlap it by more than `min_overlap`, ascending. overlaps: (V, V).
+
+    Where there is none, the views beside it in order: one at either end, else both.
+    """
+    neighbours = []
+    for view, near in enumerate((overlaps > min_overlap).tolist()):
+        others = [other for other in range(len(near)) if near[other] and other != view]
+        neighbours.append(others or [other for other in (view - 1, view + 1) if 0 <= other < len(near)])
+    return neighbours
+
+
+def depth_overlaps(cameras: Cameras, depth: torch.Tensor) -> torch.Tensor:
+    """(V, V) overlaps of all pairs of views, symmetric, 0..1: those of `depth_overlap`; 1 of a view with itself.
+
+    Raises ValueError for depth of another shape than the cameras'.
+    """
+    _check(cameras, depth)
+    pixels, shares = pixel_grid(cameras.width, cameras.height), torch.eye(cameras.views, dtype=torch.float64)
+    for view in range(cameras.views):
+        lifted = lift(pixels, depth[view])
+        for other in range(cameras.views):
+            # The smaller share of two is 0 where the first one was.
+            if other > view or (other < view and shares[other, view] > 0):
+                shares[view, other] = _share(cameras, other, view, lifted)
+    return torch.minimum(shares, shares.mT)
+
+
+def depth_overlap(cameras: Cameras, depth: torch.Tensor, view: int, other: int) -> float:
+    """The share of a view's pixels that land in the other view's picture, in the direction in which it is smaller.
+
+    Pixels without depth land nowhere. Raises ValueError for depth of another shape than the cameras'.
+    """
+    _check(cameras, depth)
+    pixels = pixel_grid(cameras.width, cameras.height)
+    return min(_share(cameras, b, a, lift(pixels, depth[a])) for a, b in ((view, other), (other, view)))
+
+
+def depth_projection(cameras: Cameras, key_view: int, query_view: int) -> torch.Tensor:
+    """(3, 4) key_from_query: of pixels (x, y) of the query view (x z, y z, z, 1) to the key view's (x z, y z, z)."""
+    key_from_query = torch.linalg.inv(cameras.cam_to_world[key_view]) @ cameras.cam_to_world[query_view]
+    query_from_pixels = torch.block_diag(torch.linalg.inv(cameras.intrinsics[query_view]), torch.ones(1, 1))
+    return cameras.intrinsics[key_view] @ key_from_query[:3] @ query_from_pixels
+
+
+def lift(pixels: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+    """(3, ...) float64 lifted pixels (x z, y z, z), of (..., 2) pixels with (...) depth."""
+    z = depth.double()
+    return torch.stack((pixels[..., 0] * z, pixels[..., 1] * z, z))
+
+
+def carry(matrix: torch.Tensor, lifted: torch.Tensor) -> torch.Tensor:
+    """(2, ...) image points in the key view of (3, ...) lifted pixels, by a (3, 4) `depth_projection`.
+
+    NO_POINT where there is no depth, and (ours) behind the key view, where the published model sees mirrored points.
+    Written out by element, so that the result does not depend on the machine's matrix library.
+    """
+    x, y, depth = lifted
+    u, v, z = (a * x + b * y + c * depth + d for a, b, c, d in matrix.tolist())
+    missing = (depth <= 0) | (z <= 0)
+    return torch.stack((u, v)).div_(z + EPSILON).masked_fill_(missing, NO_POINT)
+
+
+def paired(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How a code made for two numbers codes one: (n, k) numbers to (n, k, 2) pairs, and (n, k) which have the cosines.
+
+    The published model takes the list of all numbers, those of the first query's k neighbours and then of the next
+    query's, in twos, also across queries: of two samples the first has the sines of both numbers, the second their
+    cosines. The weights were trained with that. A 0 (ours) fills up an odd list.
+    """
+    count = numbers.numel()
+    twos = F.pad(numbers.flatten(), (0, count % 2)).view(-1, 2)
+    place = torch.arange(count).view(numbers.shape)
+    return twos[place // 2], place % 2 == 1
+
+
+def _view_tables(
+    cameras: Cameras, depth: torch.Tensor, view: int, key_views: list[int], features: _Features
+) -> list[SampleTable]:
+    """The tables of one view's queries: one per key view, in their order."""
+    if not key_views:
+        return []
+    column, row = features.pixels.long().unbind(-1)
+    own = depth[view, row, column].double()
+    lifted = lift(features.pixels, own)
+    points = [carry(depth_projection(cameras, key_view, view), lifted) for key_view in key_views]
+    theirs = torch.stack([_depth_at(at, depth[key], cameras) for at, key in zip(points, key_views, strict=True)], dim=1)
+    valid = theirs > 0
+    # Invalid samples have a number, too, and it counts: it is half of their partner's code.
+    numbers, cosines = paired((own[:, None] - theirs.where(valid, NO_DEPTH)).abs())
+    query = torch.arange(len(own))
+    return [
+        SampleTable(query, at.mT[:, None] / features.scale - 0.5, valid[:, [i]], numbers[:, [i]], cosines[:, [i]])
+        for i, at in enumerate(points)
+    ]
+
+
+def _depth_at(points: torch.Tensor, depth: torch.Tensor, cameras: Cameras) -> torch.Tensor:
+    """(n,) float64 of an (H, W) depth map at the pixels nearest to (2, n) points; 0 outside of the picture."""
+    nearest = points.round()
+    inside = _inside(nearest, cameras)
+    column, row = nearest.where(inside, 0).long()
+    return depth[row, column].double().where(inside, 0)
+
+
+def _share(cameras: Cameras, key_view: int, query_view: int, lifted: torch.Tensor) -> float:
+    """The share of the query view's (3, H, W) lifted pixels that land in the key view's picture."""
+    inside = _inside(carry(depth_projection(cameras, key_view, query_view), lifted), cameras)
+    return inside.sum().item() / inside.numel()
+
+
+def _inside(points: torch.Tensor, cameras: Cameras) -> torch.Tensor:
+    """(...) bool: which (2, ...) points lie in [0, W) x [0, H)."""
+    x, y = points
+    return (x >= 0) & (x < cameras.width) & (y >= 0) & (y < cameras.height)
+
+
+def _check(cameras: Cameras, depth: torch.Tensor) -> None:
+    shape = (cameras.views, cameras.height, cameras.width)
+    if depth.shape != shape:
+        raise ValueError(f"The depth of these cameras is {shape} (views, height, width), not {tuple(depth.shape)}.")
