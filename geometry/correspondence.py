@@ -85,7 +85,7 @@ def panorama_correspondences(cameras: Cameras, height: int, width: int) -> Corre
     beside it; of more neighbours it reads the two in which its image point lies nearest the middle, and those that see
     the point before those that do not.
     """
-    features = _Features.of(cameras, height, width)
+    features = Features.of(cameras, height, width)
     pairs, tables, known = [], [], []
     for query_view, key_views in enumerate(neighbours(cameras)):
         matrices = [homography(cameras, key_view, query_view) for key_view in key_views]
@@ -104,7 +104,7 @@ def panorama_correspondences(cameras: Cameras, height: int, width: int) -> Corre
 
 
 @dataclass(frozen=True, eq=False)
-class _Features:
+class Features:
     """Feature pixels under images, with the published model's two conventions, half a feature apart: feature pixel k
     stands at image pixel scale * k + floor(scale / 2), and image pixel p lies at feature coordinate p / scale - 0.5.
 
@@ -117,13 +117,13 @@ class _Features:
     pixels: torch.Tensor
 
     @staticmethod
-    def of(cameras: Cameras, height: int, width: int) -> _Features:
+    def of(cameras: Cameras, height: int, width: int) -> Features:
         size = torch.tensor([cameras.width, cameras.height], dtype=torch.float64)
         scale = size / torch.tensor([width, height], dtype=torch.float64)
-        return _Features(size, scale, pixel_grid(width, height).reshape(-1, 2) * scale + (scale / 2).floor())
+        return Features(size, scale, pixel_grid(width, height).reshape(-1, 2) * scale + (scale / 2).floor())
 
 
-def _queries(matrices: list[torch.Tensor], features: _Features) -> list[torch.Tensor]:
+def _queries(matrices: list[torch.Tensor], features: Features) -> list[torch.Tensor]:
     """For the homography to each key view the (n,) queries that read it, ascending."""
     if len(matrices) <= KEY_VIEWS:
         return [torch.arange(len(features.pixels))] * len(matrices)
@@ -147,7 +147,7 @@ def _index_of(matrix: torch.Tensor, query: torch.Tensor, known: list[tuple[torch
     return len(known)
 
 
-def _homography_table(matrix: torch.Tensor, query: torch.Tensor, features: _Features) -> SampleTable:
+def _homography_table(matrix: torch.Tensor, query: torch.Tensor, features: Features) -> SampleTable:
     """The table of one homography: sample positions, validity and displacement of each query's neighbourhood."""
     pixels, scale = features.pixels[query], features.scale
     image, depth = apply_homography(matrix, pixels)

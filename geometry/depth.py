@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .cameras import Cameras, pixel_grid
-from .correspondence import Correspondences, Pair, SampleTable, _Features
+from .correspondence import Correspondences, Pair, SampleTable, Features
 
 MIN_OVERLAP = 0.3  # views that overlap by more than this are neighbours: what the weights were trained with
 NO_POINT = -1e6  # both coordinates of an image point that is none
@@ -36,7 +36,7 @@ def depth_correspondences(
     _check(cameras, depth)
     if overlaps is None:
         overlaps = depth_overlaps(cameras, depth)
-    features = _Features.of(cameras, height, width)
+    features = Features.of(cameras, height, width)
     pairs, tables = [], []
     for view, key_views in enumerate(depth_neighbours(overlaps, min_overlap)):
         pairs += [Pair(view, key_view, len(tables) + number) for number, key_view in enumerate(key_views)]
@@ -121,7 +121,7 @@ def paired(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _view_tables(
-    cameras: Cameras, depth: torch.Tensor, view: int, key_views: list[int], features: _Features
+    cameras: Cameras, depth: torch.Tensor, view: int, key_views: list[int], features: Features
 ) -> list[SampleTable]:
     """The tables of one view's queries: one per key view, in their order."""
     if not key_views:
