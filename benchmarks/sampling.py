@@ -1,9 +1,11 @@
-"""What CAA costs: one UNet step of eight views with the blocks, against the same step without them.
+"""What CAA costs: one UNet step of all views with the blocks, against the same step without them.
 
-    python benchmarks/sampling.py --latent 32
+    python benchmarks/sampling.py                     one ring of 8 views of 64 x 64 latents, and what is in the README
+    python benchmarks/sampling.py --latent 32 --ways fast
 
-At SD 2's widths, with random weights. Plain and multi-view steps alternate in one process, and the ratio of their
-medians is what counts: machines differ and are shared. Without ComfyUI it times the blocks alone.
+At SD 2's widths, with random weights. The steps of the ways are timed in turns in one process, and the ratio of medians
+counts: machines differ and are shared. `published` is the published attention written directly, view by view
+(tests/published_block.py), with its geometry made once: the published code makes it anew in each step.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import comfy_host
 import in_process
 
 SD2_UNET = {
     "image_size": 32,
-    "in_channels": 4,
     "out_channels": 4,
     "model_channels": 320,
     "channel_mult": (1, 2, 4, 4),
@@ -38,7 +40,9 @@ SD2_UNET = {
     "use_linear_in_transformer": True,
     "legacy": False,
 }
+WIDTHS = (320, 640, 1280, 1280)
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+WAYS = "published", "plain", "fast"
 
 
 class PeakMemory:
@@ -90,107 +94,118 @@ def randomise(module: torch.nn.Module) -> torch.nn.Module:
     return module.requires_grad_(False)
 
 
-def make_caa(arguments, operations):
-    """SD 2's panorama blocks and the cameras that they run with."""
-    from mvdiffusion_pack.caa.blocks import CAA
-    from mvdiffusion_pack.caa.codes import frequencies
-    from mvdiffusion_pack.caa.kinds import PANORAMA, Widths
-    from mvdiffusion_pack.geometry.layouts import ring
+class Steps:
+    """One UNet, its CAA blocks, and a scene: what a step of each way is made of."""
 
-    widths = Widths((320, 640, 1280, 1280), 1280, (1280, 1280, 640, 320))
-    bands = {name: frequencies(width, 2) for name, width in widths.by_block().items()}
-    caa = CAA(PANORAMA, widths, bands, operations, DTYPES[arguments.dtype], arguments.device)
-    return randomise(caa), ring(arguments.views, 90, 8 * arguments.latent, 8 * arguments.latent)
+    def __init__(self, arguments, kind, cameras, depth: torch.Tensor | None, latent: tuple[int, int]) -> None:
+        import comfy.ops
+        from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+        from mvdiffusion_pack.caa.blocks import CAA
+        from mvdiffusion_pack.caa.codes import frequencies
+        from mvdiffusion_pack.caa.kinds import Widths
+        from mvdiffusion_pack.host.inject import inject
+
+        device, dtype = arguments.device, DTYPES[arguments.dtype]
+        self.device, self.cameras, self.depth = device, cameras, depth
+        operations = comfy.ops.disable_weight_init
+        unet = UNetModel(**SD2_UNET, in_channels=kind.in_channels, dtype=dtype, device=device, operations=operations)
+        self.unet = randomise(unet)
+        widths = Widths(WIDTHS, WIDTHS[-1], WIDTHS[::-1])
+        bands = {name: frequencies(width, kind.code_dims) for name, width in widths.by_block().items()}
+        self.caa = randomise(CAA(kind, widths, bands, comfy.ops.manual_cast, dtype, device))
+        holder = type("Holder", (), {"model": None, "diffusion_model": self.unet})()
+        holder.model = holder
+        inject(holder)
+        self.batch = cameras.views * (2 if arguments.guidance else 1)
+        self.x = torch.randn((self.batch, kind.in_channels, *latent), device=device, dtype=dtype)
+        self.context = torch.randn((self.batch, 77, 1024), device=device, dtype=dtype)
+        self.timesteps = torch.full((self.batch,), 500, device=device)
+
+    def without(self) -> torch.Tensor:
+        """A step of the UNet alone."""
+        return self.unet(self.x, self.timesteps, self.context, transformer_options={})
+
+    def of(self, way: str) -> Callable[[], torch.Tensor]:
+        """A step with the blocks, which attend in one of WAYS."""
+        from mvdiffusion_pack.host.inject import RUN, Site, run_site
+
+        options = {"patches": {"forward_timestep_embed_patch": [(Site, run_site)]}, RUN: self._run(way)}
+        return lambda: self.unet(self.x, self.timesteps, self.context, transformer_options=dict(options))
+
+    def _run(self, way: str):
+        from published_block import published_block
+
+        from mvdiffusion_pack.geometry.depth import depth_correspondences
+        from mvdiffusion_pack.host.run import Run
+
+        depth = self.depth
+
+        class BenchmarkRun(Run):
+            """A run that knows the depth of its views, and the published block."""
+
+            def correspondences(self, height: int, width: int):
+                if depth is None:
+                    return super().correspondences(height, width)
+                return depth_correspondences(self.cameras, depth, height, width)
+
+            def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
+                if way != "published" or self.caa.at_site(name) is None:
+                    return super().apply(name, x)
+                block, bands = self.caa.at_site(name)
+                corr = self.tables(*x.shape[-2:], x.device).correspondences
+                return torch.cat([published_block(block, views, corr, bands) for views in x.split(self.cameras.views)])
+
+        return BenchmarkRun(self.cameras, self.caa, 1.0, "plain" if way == "plain" else "auto")
 
 
-def report(name: str, plain: list[float], multi: list[float], first: float, memory: tuple[int, int]) -> None:
-    plain_median, multi_median = statistics.median(plain), statistics.median(multi)
-    print(f"| {name} | {plain_median:.3f} s | {multi_median:.3f} s | {multi_median / plain_median:.2f} |", end=" ")
-    set_up = max(0.0, first - multi_median)
-    print(f"{set_up:.2f} s | {(memory[1] - memory[0]) / 2**20:+.0f} MB |")
+def measure(name: str, steps: Steps, arguments) -> float:
+    """Warms up, then times all ways in turns and prints a row for each. Returns the seconds of a step of the last."""
+    calls = {"UNet alone": steps.without} | {way: steps.of(way) for way in arguments.ways}
+    first = {way: seconds(call, steps.device) for way, call in calls.items()}
+    turns = [{way: seconds(call, steps.device) for way, call in calls.items()} for _ in range(arguments.repeats)]
+    median = {way: statistics.median(turn[way] for turn in turns) for way in calls}
+    peak = {way: PeakMemory(steps.device).of(call) for way, call in calls.items()}
+    alone, taken = median.pop("UNet alone"), peak.pop("UNet alone")
+    for way, time_of_step in median.items():
+        set_up, memory = max(0.0, first[way] - time_of_step), (peak[way] - taken) / 2**20
+        ratio = f"{time_of_step / alone:.2f}"
+        print(
+            f"| {name} | {way} | {alone:.3f} s | {time_of_step:.3f} s | {ratio} | {set_up:.2f} s | {memory:+.0f} MB |"
+        )
+    return time_of_step
 
 
-def step_with_host(arguments) -> None:
-    """Times the host's UNetModel with and without CAA."""
-    import comfy.ops
-    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+def wall(views: int, width: int, height: int):
+    """Cameras that step sideways before a wall three metres away, and its depth: two neighbours on either side."""
+    from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov
 
-    from mvdiffusion_pack.host.inject import RUN, Site, inject, run_site
-    from mvdiffusion_pack.host.run import Run
-
-    device, dtype = arguments.device, DTYPES[arguments.dtype]
-    unet = randomise(UNetModel(**SD2_UNET, dtype=dtype, device=device, operations=comfy.ops.disable_weight_init))
-    caa, cameras = make_caa(arguments, comfy.ops.manual_cast)
-    holder = type("Holder", (), {"model": None, "diffusion_model": unet})()
-    holder.model = holder
-    inject(holder)
-    batch = arguments.views * (2 if arguments.guidance else 1)
-    x = torch.randn((batch, 4, arguments.latent, arguments.latent), device=device, dtype=dtype)
-    context = torch.randn((batch, 77, 1024), device=device, dtype=dtype)
-    timesteps = torch.full((batch,), 500, device=device)
-    patches = {"forward_timestep_embed_patch": [(Site, run_site)]}
-    options = {"patches": patches, RUN: Run(cameras, caa, 1.0)}
-
-    def plain() -> torch.Tensor:
-        return unet(x, timesteps, context, transformer_options={})
-
-    def multi() -> torch.Tensor:
-        return unet(x, timesteps, context, transformer_options=dict(options))
-
-    step = measure(f"UNet, batch {batch}, {arguments.latent} x {arguments.latent}", plain, multi, arguments)
-    live_preview(cameras, arguments, step)
+    cam_to_world = torch.eye(4, dtype=torch.float64).repeat(views, 1, 1)
+    cam_to_world[:, 0, 3] = torch.arange(views) * 1.2
+    intrinsics = intrinsics_from_fov(60, width, height).repeat(views, 1, 1)
+    return Cameras(intrinsics, cam_to_world, width, height, (views,)), torch.full((views, height, width), 3.0)
 
 
-def live_preview(cameras, arguments, step: float) -> None:
+def live_preview(cameras, side: int, step: float) -> None:
     """Times what a live preview costs beyond decoding: joining pictures of latents (latent2rgb) or pixels (TAESD)."""
     from PIL import Image
 
     from mvdiffusion_pack.host.preview import view_joiner
 
-    for name, side in (("latent2rgb", arguments.latent), ("TAESD", 8 * arguments.latent)):
-        images = [Image.effect_noise((side, side), 50).convert("RGB") for _ in range(arguments.views)]
-        join = view_joiner(cameras, (side, side))
+    for name, size in (("latent2rgb", side), ("TAESD", 8 * side)):
+        images = [Image.effect_noise((size, size), 50).convert("RGB") for _ in range(cameras.views)]
+        join = view_joiner(cameras, (size, size))
         times = [seconds(lambda join=join, images=images: join(images), torch.device("cpu")) for _ in range(10)]
         cost = statistics.median(times)
         print(f"live preview, {name}: {1000 * cost:.1f} ms, {cost / step:.2%} of a step")
 
 
-def measure(name: str, plain: Callable, multi: Callable, arguments) -> float:
-    """Warms up, then alternates the two and prints a row. Returns the seconds of a multi-view step."""
-    device = arguments.device
-    seconds(plain, device)
-    first = seconds(multi, device)
-    times = [(seconds(plain, device), seconds(multi, device)) for _ in range(arguments.repeats)]
-    memory = tuple(PeakMemory(device).of(call) for call in (plain, multi))
-    report(name, [a for a, _ in times], [b for _, b in times], first, memory)
-    return statistics.median(b for _, b in times)
-
-
-def blocks_alone(arguments) -> None:
-    """Times each level's block against its feed-forward layer alone, which every transformer has."""
-    from mvdiffusion_pack.caa.tables import Tables
-    from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
-
-    caa, cameras = make_caa(arguments, torch.nn)
-    for level, block in enumerate(caa.encoder):
-        size = arguments.latent // 2**level
-        width = caa.widths.encoder[level]
-        x = torch.randn((1, arguments.views, width, size, size), device=arguments.device, dtype=DTYPES[arguments.dtype])
-        tables = Tables(panorama_correspondences(cameras, size, size))
-        layer, bands = block.transformer, caa.frequencies[f"encoder.{level}"]
-        tokens = x[0].flatten(2).mT
-        measure(
-            f"block {width} wide, {size} x {size}, against its feed-forward",
-            lambda layer=layer, tokens=tokens: layer.ff(layer.norm2(tokens)),
-            lambda block=block, x=x, bands=bands, tables=tables: block(x, tables, bands),
-            arguments,
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--latent", type=int, default=32, help="latent height and width: pixels / 8, a multiple of 8")
+    parser.add_argument("--latent", type=int, default=64, help="latent height and width: pixels / 8, a multiple of 8")
     parser.add_argument("--views", type=int, default=8)
+    parser.add_argument("--depth", action="store_true", help="depth weights and 24 x 32 latents in place of a ring")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["published", "fast"], help="how blocks attend")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, help="default: fp16 on a GPU, fp32 on a CPU")
@@ -198,15 +213,29 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.latent % 8:
         parser.error(f"--latent must be a multiple of 8, not {arguments.latent}")
+    if arguments.depth and "published" in arguments.ways:
+        parser.error("--depth: the published block is written out for panoramas only; choose --ways plain fast")
     arguments.dtype = arguments.dtype or ("fp32" if arguments.device.type == "cpu" else "fp16")
     host = comfy_host.find_comfyui(in_process.ROOT)
-    if host:
-        in_process.start_host(host, *(["--cpu"] if arguments.device.type == "cpu" else []))
+    if host is None:
+        parser.error(comfy_host.HOW_TO_GET_COMFYUI)
+    in_process.start_host(host, *(["--cpu"] if arguments.device.type == "cpu" else []))
     in_process.load_pack()
-    print(f"{arguments.views} views, {arguments.dtype}, {arguments.device}, torch {torch.__version__}")
-    print("| | plain | multi-view | ratio | set-up | extra memory |\n|---|---|---|---|---|---|")
+    from mvdiffusion_pack.caa.kinds import DEPTH, PANORAMA
+    from mvdiffusion_pack.geometry.layouts import ring
+
+    side, views, threads = arguments.latent, arguments.views, torch.get_num_threads()
+    print(f"{views} views, {arguments.dtype}, {arguments.device}, {threads} threads, torch {torch.__version__}")
+    print("| | attention | UNet alone | with CAA | ratio | set-up | extra memory |\n|---|---|---|---|---|---|---|")
     with torch.inference_mode():
-        step_with_host(arguments) if host else blocks_alone(arguments)
+        if arguments.depth:
+            measure(f"depth, {views} x 24 x 32", Steps(arguments, DEPTH, *wall(views, 256, 192), (24, 32)), arguments)
+            return
+        cameras = ring(views, 90, 8 * side, 8 * side)
+        step = measure(
+            f"ring, {views} x {side} x {side}", Steps(arguments, PANORAMA, cameras, None, (side, side)), arguments
+        )
+        live_preview(cameras, side, step)
 
 
 if __name__ == "__main__":

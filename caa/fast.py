@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import compiled
-from .projection import Projection, project
+from .projection import Codes, Projection, project
 from .softmax import HEAD, SCALE, Softmax, accumulation_dtype, split_heads
 from .tables import Tables, split
 
@@ -47,7 +47,7 @@ def _attend_in_pieces(layer, norm, features, query, pixels, projected, tables, b
         first = (group.key_views * size).int()[:, None, None, None]
         at_once = tables.memory.piece_bytes // (maps.sample_bytes * codes.shape[1] * len(first))
         for rows in split(reads.rows[group.table], at_once):
-            code = projected[rows] if projected else project(layer, norm, codes[rows].to(features.device))
+            code = projected[rows] if projected else _projected(layer, norm, codes[rows].to(features.device))
             here = group.queries(reads.query[rows], size)
             pixel = first + reads.pixel[rows]
             logits, scale = maps.logits(pixel, reads.weight[rows], query[here], code, norm.eps)
@@ -56,6 +56,10 @@ def _attend_in_pieces(layer, norm, features, query, pixels, projected, tables, b
             weights = weights.unflatten(0, scale.shape[:2]) * scale[..., None]
             softmax.add(here, fade, maps.values_of(pixel, reads.weight[rows], weights, code))
     return softmax.result().to(features.dtype)
+
+
+def _projected(layer: nn.Module, norm: nn.Module, codes: torch.Tensor) -> Codes:
+    return Codes.of(codes, [project(layer, norm, codes)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,20 +82,20 @@ class _Maps:
         taps = 1 if self.read.device.type in BAGS else 4
         return (2 * taps + 1) * HEAD * len(self.heads) * self.read.element_size()
 
-    def logits(self, pixel, weight, query, code: Projection, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def logits(self, pixel, weight, query, code: Codes, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
         """(P, n, S, heads) logits of n rows read by P views each, and what they and their values are scaled by.
 
         pixel: (P, n, S, 4). weight: (n, S, 4). query: (P n, C). code: (n, S, C). The second result is (P, n, S).
         """
-        read = _weighted_sums(self.read, pixel, weight.to(self.read.dtype).expand(pixel.shape)).add_(code.read)
+        read = _weighted_sums(self.read, pixel, weight.to(self.read.dtype).expand(pixel.shape))
         centred, key = read.chunk(2, dim=-1)
         wide = accumulation_dtype(read.dtype)
-        spread = torch.linalg.vector_norm(centred, dim=-1, dtype=wide).square() / centred.shape[-1]
-        scale = (spread + eps).rsqrt()
-        products = split_heads(key * query.unflatten(0, pixel.shape[:2])[:, :, None].to(wide))
+        norm = torch.linalg.vector_norm(centred.add_(code.centred), dim=-1, dtype=wide)
+        scale = (norm.square() / centred.shape[-1] + eps).rsqrt()
+        products = split_heads(key.add_(code.key) * query.unflatten(0, pixel.shape[:2])[:, :, None].to(wide))
         return products.sum(-1) * (SCALE * scale)[..., None], scale
 
-    def values_of(self, pixel, weight, weights, code: Projection) -> torch.Tensor:
+    def values_of(self, pixel, weight, weights, code: Codes) -> torch.Tensor:
         """(P n, heads, 32) sums of the values by weights (P, n, S, heads), each head by its own."""
         weights = weights.transpose(2, 3).contiguous()
         parts = (weights[..., None] * weight[:, None]).flatten(-2)

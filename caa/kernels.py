@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .projection import Projection
+from .projection import Codes, Projection
 from .reads import Reads
 from .softmax import HEAD, SCALE
 
@@ -43,7 +43,7 @@ def scales_kernel(
             for start in range(0, width, chunk):
                 channel = start + tl.arange(0, chunk)
                 mask = some[:, None] & (channel < width)[None, :]
-                z = tl.load(codes + at[:, None] * 2 * width + channel[None, :], mask=mask, other=0.0).to(tl.float32)
+                z = tl.load(codes + at[:, None] * width + channel[None, :], mask=mask, other=0.0).to(tl.float32)
                 for tap in range(4):
                     pixel = first + tl.load(pixels + at * 4 + tap, mask=some, other=0)
                     weight = tl.load(weights + at * 4 + tap, mask=some, other=0.0)
@@ -55,7 +55,7 @@ def scales_kernel(
 
 @triton.jit
 def attend_kernel(
-    queries, maps, values, codes, code_values, pixels, weights, valid, unseen, entry_rows, entry_views, scales,
+    queries, maps, values, code_keys, code_values, pixels, weights, valid, unseen, entry_rows, entry_views, scales,
     attended, size, views, logit_scale,
     width: tl.constexpr, entries: tl.constexpr, samples: tl.constexpr, block: tl.constexpr, head: tl.constexpr,
 ):  # fmt: skip
@@ -63,33 +63,32 @@ def attend_kernel(
     query = tl.program_id(0) * block + tl.arange(0, block)
     view = tl.program_id(1)
     channel = tl.program_id(2) * head + tl.arange(0, head)
-    own_value = channel[None, :]
-    own_key = width + own_value  # behind the centred channels
+    own = channel[None, :]
     inside = query < size
-    own = (view % views) * size + query
+    place = (view % views) * size + query
     here = view.to(tl.int64) * size + query
     q = tl.load(queries + here[:, None] * width + channel[None, :], mask=inside[:, None], other=0.0).to(tl.float32)
-    total = tl.load(unseen + own, mask=inside, other=1.0)
+    total = tl.load(unseen + place, mask=inside, other=1.0)
     highest = tl.where(total > 0, 0.0, -1e30)
     summed = tl.zeros([block, head], tl.float32)
     for entry in range(entries):
-        row = tl.load(entry_rows + own * entries + entry, mask=inside, other=-1)
+        row = tl.load(entry_rows + place * entries + entry, mask=inside, other=-1)
         some = row >= 0
         if tl.max(row, 0) >= 0:
-            key_view = tl.load(entry_views + own * entries + entry, mask=some, other=0) + (view // views) * views
+            key_view = tl.load(entry_views + place * entries + entry, mask=some, other=0) + (view // views) * views
             first = key_view.to(tl.int64) * size
             for sample in range(samples):
                 at = row.to(tl.int64) * samples + sample
                 seen = some & (tl.load(valid + at, mask=some, other=0) != 0)
                 mask = seen[:, None]
                 code = at[:, None]
-                key = tl.load(codes + code * 2 * width + own_key, mask=mask, other=0.0).to(tl.float32)
-                value = tl.load(code_values + code * width + own_value, mask=mask, other=0.0).to(tl.float32)
+                key = tl.load(code_keys + code * width + own, mask=mask, other=0.0).to(tl.float32)
+                value = tl.load(code_values + code * width + own, mask=mask, other=0.0).to(tl.float32)
                 for tap in range(4):
                     pixel = (first + tl.load(pixels + at * 4 + tap, mask=seen, other=0))[:, None]
                     weight = tl.load(weights + at * 4 + tap, mask=seen, other=0.0)[:, None]
-                    key_read = tl.load(maps + pixel * 2 * width + own_key, mask=mask, other=0.0)
-                    value_read = tl.load(values + pixel * width + own_value, mask=mask, other=0.0)
+                    key_read = tl.load(maps + pixel * 2 * width + width + own, mask=mask, other=0.0)
+                    value_read = tl.load(values + pixel * width + own, mask=mask, other=0.0)
                     key += weight * key_read.to(tl.float32)
                     value += weight * value_read.to(tl.float32)
                 scale = tl.load(scales + (here * entries + entry) * samples + sample, mask=seen, other=0.0)
@@ -105,7 +104,7 @@ def attend_kernel(
     tl.store(target, result.to(attended.dtype.element_ty), mask=inside[:, None])
 
 
-def attend(query: torch.Tensor, pixels: Projection, codes: Projection, reads: Reads, eps: float) -> torch.Tensor:
+def attend(query: torch.Tensor, pixels: Projection, codes: Codes, reads: Reads, eps: float) -> torch.Tensor:
     """(N, C) attended values less W_v b of (N, C) queries, N = B V h w, over projected pixels (N, C)."""
     width, samples, entries = query.shape[1], reads.pixel.shape[1], reads.entry_row.shape[1]
     size = len(reads.unseen) // reads.views
@@ -115,12 +114,12 @@ def attend(query: torch.Tensor, pixels: Projection, codes: Projection, reads: Re
     valid = reads.valid.view(torch.uint8)
     walked = reads.entry_row, reads.entry_view
     scales_kernel[blocks, views, entries](
-        pixels.read, codes.read, reads.pixel, reads.weight, *walked, scales,
+        pixels.read, codes.centred, reads.pixel, reads.weight, *walked, scales,
         size, reads.views, eps, width=width, entries=entries, samples=samples, block=BLOCK, chunk=CHUNK,
     )  # fmt: skip
     attended = torch.empty_like(query)
     attend_kernel[blocks, views, width // HEAD](
-        query, pixels.read, pixels.value, codes.read, codes.value, reads.pixel, reads.weight, valid, reads.unseen,
+        query, pixels.read, pixels.value, codes.key, codes.value, reads.pixel, reads.weight, valid, reads.unseen,
         *walked, scales, attended, size, reads.views, SCALE,
         width=width, entries=entries, samples=samples, block=BLOCK, head=HEAD,
     )  # fmt: skip

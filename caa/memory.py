@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-PIECE_BYTES = 64 * 2**20
-CACHED_BYTES = 4 * 2**20  # a piece that stays in the caches of a CPU: there it is several times as fast
-RESIDENT_BYTES = 512 * 2**20
+from dataclasses import dataclass
+
+MB = 2**20
+PIECE_BYTES = 64 * MB
+CACHED_BYTES = 4 * MB  # a piece that stays in the caches of a CPU, where it is several times as fast
+PROJECTED_BYTES = 512 * MB
 
 
+@dataclass
 class Memory:
-    """A run's allowance. piece_bytes: of the samples held at once. resident_bytes: of the codes kept on the device."""
+    """A run's allowance.
 
-    def __init__(self, piece_bytes: int = PIECE_BYTES, resident_bytes: int = RESIDENT_BYTES) -> None:
-        self.piece_bytes = piece_bytes
-        self.resident_bytes = resident_bytes
+    piece_bytes: of the samples held at once. code_bytes, projected_bytes: of the position codes, and of what the layers
+    project of them, that may still be kept on the device.
+    """
 
-    def keep(self, size: int) -> bool:
-        """Whether `size` more bytes may stay for the run; if so, they count from now on."""
-        if size > self.resident_bytes:
-            return False
-        self.resident_bytes -= size
-        return True
+    piece_bytes: int = PIECE_BYTES
+    code_bytes: int = 2048 * MB
+    projected_bytes: int = PROJECTED_BYTES
+
+    @staticmethod
+    def within(free: int, on_cpu: bool) -> Memory:
+        """What is adequate where so many bytes are free: small parts of them, where they are few."""
+        piece = min(CACHED_BYTES if on_cpu else PIECE_BYTES, max(free // 64, MB))
+        return Memory(piece, free // 4, min(PROJECTED_BYTES, free // 8))
+
+    def keep_code(self, size: int) -> bool:
+        """Whether a code of `size` bytes may stay on the device for the run; if so, it counts from now on."""
+        kept = size <= self.code_bytes
+        self.code_bytes -= kept * size
+        return kept
+
+    def keep_projected(self, size: int) -> bool:
+        """The same for what is projected of codes."""
+        kept = size <= self.projected_bytes
+        self.projected_bytes -= kept * size
+        return kept

@@ -26,13 +26,23 @@ class Projection:
     read: torch.Tensor
     value: torch.Tensor
 
-    def __getitem__(self, rows: slice) -> Projection:
-        return Projection(self.read[rows], self.value[rows])
 
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Position codes c, (n, S, C): centred, c' less its mean; key, W_k (g c'); value, W_v (g c')."""
 
-def joined(parts: list[Projection]) -> Projection:
-    """One after the other."""
-    return Projection(torch.cat([part.read for part in parts]), torch.cat([part.value for part in parts]))
+    centred: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+
+    @staticmethod
+    def of(centred: torch.Tensor, projections: list[Projection]) -> Codes:
+        """Codes (n, S, C) less their means, with the projections of all parts of them."""
+        keys = [projection.read.chunk(2, dim=-1)[1] for projection in projections]
+        return Codes(centred, torch.cat(keys), torch.cat([projection.value for projection in projections]))
+
+    def __getitem__(self, rows: slice) -> Codes:
+        return Codes(self.centred[rows], self.key[rows], self.value[rows])
 
 
 def project(layer: nn.Module, norm: nn.Module, x: torch.Tensor) -> Projection:

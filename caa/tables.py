@@ -12,7 +12,7 @@ from torch import nn
 from ..geometry.correspondence import Correspondences, Pair, SampleTable
 from .codes import position_code
 from .memory import Memory
-from .projection import Projection, joined, project
+from .projection import Codes, project
 from .reads import Reads, kept_codes
 from .softmax import accumulation_dtype
 
@@ -97,17 +97,16 @@ class Tables:
 
         return self._once(("centred", like.dtype, like.device, tuple(bands.tolist())), make)
 
-    def projected(
-        self, layer: nn.Module, norm: nn.Module, bands: torch.Tensor, like: torch.Tensor
-    ) -> Projection | None:
+    def projected(self, layer: nn.Module, norm: nn.Module, bands: torch.Tensor, like: torch.Tensor) -> Codes | None:
         """The codes of `codes`, projected by the layer; None where memory is short: they are projected at each use."""
 
-        def make() -> Projection | None:
+        def make() -> Codes | None:
             codes = self.codes(bands, like)
-            if not self.memory.keep(3 * codes.numel() * codes.element_size()):
+            on_device = codes.device == like.device
+            if not (on_device and self.memory.keep_projected(2 * codes.numel() * codes.element_size())):
                 return None
             parts = codes.split(max(1, self.memory.piece_bytes // (4 * codes.shape[1] * codes.shape[2])))
-            return joined([project(layer, norm, part.to(like.device)) for part in parts])
+            return Codes.of(codes, [project(layer, norm, part) for part in parts])
 
         return self._once(("projected", layer, like.dtype, like.device), make)
 
@@ -122,7 +121,7 @@ class Tables:
         return normalised.to(accumulation_dtype(like.dtype)).to(like.device)
 
     def _place(self, code: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        return code.to(like.device) if self.memory.keep(code.numel() * code.element_size()) else code
+        return code.to(like.device) if self.memory.keep_code(code.numel() * code.element_size()) else code
 
 
 def split(rows: slice, at_once: int) -> Iterator[slice]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .cameras import Cameras, pixel_grid
-from .correspondence import Correspondences, Pair, SampleTable, Features
+from .correspondence import Correspondences, Features, Pair, SampleTable
 
 MIN_OVERLAP = 0.3  # views that overlap by more than this are neighbours: what the weights were trained with
 NO_POINT = -1e6  # both coordinates of an image point that is none

@@ -16,10 +16,10 @@ from comfy.patcher_extension import PatcherInjection, WrappersMP
 from einops import rearrange
 
 from ..caa.blocks import CAA
-from ..caa.memory import CACHED_BYTES, PIECE_BYTES, RESIDENT_BYTES, Memory
+from ..caa.memory import Memory
 from ..caa.tables import Tables
 from ..geometry.cameras import Cameras
-from ..geometry.correspondence import panorama_correspondences
+from ..geometry.correspondence import Correspondences, panorama_correspondences
 from .checks import check_cameras, check_run
 from .inject import RUN, Site, eject, inject, run_site
 from .inputs import repeat_given_images
@@ -86,11 +86,15 @@ class Run:
     def tables(self, height: int, width: int, device: torch.device) -> Tables:
         """The tables at one feature size, made when first asked for: models are loaded then, and memory is known."""
         if self._memory is None:
-            self._memory = attention_memory(device)
+            self._memory = Memory.within(comfy.model_management.get_free_memory(device), device.type == "cpu")
         if (height, width) not in self._tables:
-            correspondences = panorama_correspondences(self.cameras, height, width)
-            self._tables[height, width] = Tables(correspondences, self._memory, self.attention == "auto")
+            fast = self.attention == "auto"
+            self._tables[height, width] = Tables(self.correspondences(height, width), self._memory, fast)
         return self._tables[height, width]
+
+    def correspondences(self, height: int, width: int) -> Correspondences:
+        """Which points of the views correspond, at one feature size."""
+        return panorama_correspondences(self.cameras, height, width)
 
     def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """x + strength (block(x) - x) for the block of site `name`; (B V, C, h, w) features, views within panoramas.
@@ -132,13 +136,6 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     finally:
         options.pop(RUN, None)
-
-
-def attention_memory(device: torch.device) -> Memory:
-    """What attention may use of the memory that the host reports as free: small parts of it, where it is little."""
-    free = comfy.model_management.get_free_memory(device)
-    most = CACHED_BYTES if device.type == "cpu" else PIECE_BYTES
-    return Memory(min(most, max(free // 64, 2**20)), min(RESIDENT_BYTES, free // 8))
 
 
 def empty_latent(cameras: Cameras, panoramas: int) -> dict:

@@ -11,7 +11,7 @@ from mvdiffusion_pack.geometry.correspondence import Correspondences
 
 
 def published_block(block: PanoramaBlock, x: torch.Tensor, corr: Correspondences, bands: torch.Tensor) -> torch.Tensor:
-    """All keys of a query at once, integer taps, one softmax, view by view. x: (V, C, h, w)."""
+    """All keys of a query at once, integer taps, one softmax, view by view; codes anew. x: (V, C, h, w)."""
     layer = block.transformer
     views, channels, height, width = x.shape
     padded = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
@@ -21,8 +21,8 @@ def published_block(block: PanoramaBlock, x: torch.Tensor, corr: Correspondences
         for pair in (pair for pair in corr.pairs if pair.query_view == view):
             table = corr.tables[pair.table]
             low = table.coords.floor()
-            fraction = table.coords - low
-            read = torch.zeros((*table.valid.shape, channels), dtype=x.dtype)
+            fraction, low = (table.coords - low).to(x), low.to(x.device)
+            read = x.new_zeros((*table.valid.shape, channels))
             for dx in (0, 1):
                 for dy in (0, 1):
                     column = (low[..., 0] + dx + 1).clamp(0, width + 1).long()
@@ -31,13 +31,14 @@ def published_block(block: PanoramaBlock, x: torch.Tensor, corr: Correspondences
                         fraction[..., 1] if dy else 1 - fraction[..., 1]
                     )
                     read = read + padded[pair.key_view, row, column] * weight[..., None]
-            keys.append((read + position_code(table.code, bands)) * table.valid[..., None])
-            queries.append(table.query)
+            code, valid = position_code(table.code, bands).to(x), table.valid.to(x.device)
+            keys.append((read + code) * valid[..., None])
+            queries.append(table.query.to(x.device))
         by_query = torch.cat(queries).argsort(stable=True)
         keys = layer.norm1(torch.cat(keys)[by_query].reshape(height * width, -1, channels))
         tokens = x[view].flatten(1).T
         split = (-1, channels // 32, 32)
-        query = layer.attn1.to_q(layer.norm1(tokens + code_of_zero(bands))).unflatten(-1, split[1:])
+        query = layer.attn1.to_q(layer.norm1(tokens + code_of_zero(bands).to(x))).unflatten(-1, split[1:])
         key, value = (p(keys).unflatten(-1, split[1:]) for p in (layer.attn1.to_k, layer.attn1.to_v))
         weights = (torch.einsum("nhc,nshc->nsh", query, key) / 32**0.5).softmax(1)
         tokens = tokens + layer.attn1.to_out(torch.einsum("nsh,nshc->nhc", weights, value).flatten(1))

@@ -132,12 +132,26 @@ def test_tables_that_hold_a_part_of_the_queries_each(fast):
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
-@pytest.mark.parametrize("resident", [0, 150_000])
-def test_codes_beyond_the_allowance_change_nothing(resident, fast):
+@pytest.mark.parametrize("codes", [0, 2**30])
+def test_codes_beyond_the_allowance_change_nothing(codes, fast):
     """Nothing stays on the device; then the codes do, but not what is projected of them."""
     corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
-    x, short = features(1, 4, 32, 8, 8), Memory(resident_bytes=resident)
+    x, short = features(1, 4, 32, 8, 8), Memory(code_bytes=codes, projected_bytes=0)
     assert_agree(attended(corr, x, memory=short, fast=fast), attended(corr, x, fast=fast), 1e-13)
+
+
+def test_memory_is_a_small_part_of_what_is_free():
+    little, much = Memory.within(2**30, on_cpu=False), Memory.within(2**36, on_cpu=False)
+    assert little.piece_bytes + little.code_bytes + little.projected_bytes < 2**29
+    assert (much.piece_bytes, much.projected_bytes) == (64 * 2**20, 512 * 2**20)
+    assert Memory.within(2**36, on_cpu=True).piece_bytes < much.piece_bytes
+    assert Memory.within(0, on_cpu=False).piece_bytes > 0
+
+
+def test_an_allowance_is_spent_once():
+    memory = Memory(code_bytes=10, projected_bytes=5)
+    assert [memory.keep_code(6), memory.keep_code(6), memory.keep_code(4)] == [True, False, True]
+    assert [memory.keep_projected(6), memory.keep_projected(5), memory.keep_projected(1)] == [False, True, False]
 
 
 def test_what_follows_from_cameras_and_weights_is_made_once():
