@@ -8,7 +8,6 @@ from einops import rearrange
 from torch import nn
 
 from . import attention, fast
-from .codes import code_of_zero
 from .condition import add_condition
 from .kinds import Kind, Widths
 from .softmax import accumulation_dtype
@@ -30,7 +29,7 @@ class Attention(nn.Module):
 
         `norm` is the block's LayerNorm: queries and keys share it. `bands` are the block's frequencies (N,).
         """
-        query = self.to_q(norm(x + code_of_zero(bands)[: x.shape[-1]].to(x)))
+        query = self.to_q(norm(x + tables.query_code(bands, x)))
         # What the fast way keeps for a run is no part of any graph: training takes the plain one.
         way = fast if tables.fast and not torch.is_grad_enabled() else attention
         return self.to_out(way.attend(self, norm, x.flatten(0, 1), query.flatten(0, 3), tables, bands)).view_as(x)

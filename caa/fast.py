@@ -25,29 +25,28 @@ def attend(
 ) -> torch.Tensor:
     """What attention.attend computes, up to rounding: (N, C) attended values of (N, C) queries, N = B V h w, over
     (B V, h, w, C) features."""
-    # Every value holds W_v b, which is the whole value of samples that see nothing; the weights sum to one.
-    common = layer.to_v(norm(features.new_zeros(1, features.shape[-1])))
-    reads = tables.reads(features)
+    reads, bias = tables.reads(features), tables.bias(layer, norm, features)
     if not len(reads.query):  # nothing sees anything
-        return common.expand(query.shape)
-    pixels = project(layer, norm, features.flatten(0, 2))
+        return bias.value.expand(query.shape)
+    pixels = project(layer, norm, bias, features.flatten(0, 2))
     codes = tables.projected(layer, norm, bands, features)
     attended = None if codes is None else compiled.attend(query, pixels, codes, reads, norm.eps)
     if attended is None:
         attended = _attend_in_pieces(layer, norm, features, query, pixels, codes, tables, bands)
-    return attended + common
+    return attended + bias.value  # every value holds it, and the weights sum to one
 
 
 def _attend_in_pieces(layer, norm, features, query, pixels, projected, tables, bands) -> torch.Tensor:
     """(N, C) attended values less W_v b, with the layers of torch, and no more at once than the memory allows."""
-    maps, reads, codes = _Maps.of(pixels), tables.reads(features), tables.codes(bands, features)
-    size, batch = features.shape[1] * features.shape[2], len(features) // tables.correspondences.views
+    maps, reads, bias = _Maps.of(pixels), tables.reads(features), tables.bias(layer, norm, features)
+    codes, size = tables.codes(bands, features), features.shape[1] * features.shape[2]
+    batch = len(features) // tables.correspondences.views
     softmax = Softmax(split_heads(query), reads.unseen.repeat(batch))
     for group in tables.groups(batch, features.device):
         first = (group.key_views * size).int()[:, None, None, None]
         at_once = tables.memory.piece_bytes // (maps.sample_bytes * codes.shape[1] * len(first))
         for rows in split(reads.rows[group.table], at_once):
-            code = projected[rows] if projected else _projected(layer, norm, codes[rows].to(features.device))
+            code = projected[rows] if projected else Codes.of(layer, norm, bias, codes[rows].to(features.device))
             here = group.queries(reads.query[rows], size)
             pixel = first + reads.pixel[rows]
             logits, scale = maps.logits(pixel, reads.weight[rows], query[here], code, norm.eps)
@@ -56,10 +55,6 @@ def _attend_in_pieces(layer, norm, features, query, pixels, projected, tables, b
             weights = weights.unflatten(0, scale.shape[:2]) * scale[..., None]
             softmax.add(here, fade, maps.values_of(pixel, reads.weight[rows], weights, code))
     return softmax.result().to(features.dtype)
-
-
-def _projected(layer: nn.Module, norm: nn.Module, codes: torch.Tensor) -> Codes:
-    return Codes.of(codes, [project(layer, norm, codes)])
 
 
 @dataclass(frozen=True, eq=False)

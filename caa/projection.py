@@ -28,6 +28,35 @@ class Projection:
 
 
 @dataclass(frozen=True, eq=False)
+class Bias:
+    """What a sample that sees nothing has, and every other one too: key, W_k b, and value, W_v b, both (1, C)."""
+
+    key: torch.Tensor
+    value: torch.Tensor
+
+    @staticmethod
+    def of(layer: nn.Module, norm: nn.Module, like: torch.Tensor) -> Bias:
+        """Those of a layer with to_k and to_v behind a LayerNorm, in the dtype and on the device of (..., C) `like`."""
+        normed = norm(like.new_zeros(1, like.shape[-1]))
+        return Bias(layer.to_k(normed), layer.to_v(normed))
+
+
+def project(layer: nn.Module, norm: nn.Module, bias: Bias, x: torch.Tensor) -> Projection:
+    """The projection of (..., C) vectors by a layer with to_k and to_v, behind a LayerNorm; in the dtype of x.
+
+    Only calls the layers as they are, so that LoRAs, paging and quantised weights work: W (g x') is
+    spread(x) (W norm(x) - W b).
+    """
+    variance, mean = torch.var_mean(x.to(accumulation_dtype(x.dtype)), dim=-1, correction=0, keepdim=True)
+    spread = (variance + norm.eps).sqrt()
+    normed, read = norm(x), x.new_empty(*x.shape[:-1], 2 * x.shape[-1])
+    centred, key = read.chunk(2, dim=-1)
+    torch.sub(x, mean, out=centred)
+    torch.mul(layer.to_k(normed).sub_(bias.key), spread, out=key)
+    return Projection(read, layer.to_v(normed).sub_(bias.value).mul_(spread))
+
+
+@dataclass(frozen=True, eq=False)
 class Codes:
     """Position codes c, (n, S, C): centred, c' less its mean; key, W_k (g c'); value, W_v (g c')."""
 
@@ -36,26 +65,11 @@ class Codes:
     value: torch.Tensor
 
     @staticmethod
-    def of(centred: torch.Tensor, projections: list[Projection]) -> Codes:
-        """Codes (n, S, C) less their means, with the projections of all parts of them."""
-        keys = [projection.read.chunk(2, dim=-1)[1] for projection in projections]
-        return Codes(centred, torch.cat(keys), torch.cat([projection.value for projection in projections]))
+    def of(layer: nn.Module, norm: nn.Module, bias: Bias, centred: torch.Tensor, at_once: int = 2**62) -> Codes:
+        """Projects (n, S, C) codes less their means, `at_once` rows at a time."""
+        parts = [project(layer, norm, bias, part) for part in centred.split(at_once)]
+        keys = torch.cat([part.read.chunk(2, dim=-1)[1] for part in parts])
+        return Codes(centred, keys, torch.cat([part.value for part in parts]))
 
     def __getitem__(self, rows: slice) -> Codes:
         return Codes(self.centred[rows], self.key[rows], self.value[rows])
-
-
-def project(layer: nn.Module, norm: nn.Module, x: torch.Tensor) -> Projection:
-    """The projection of (..., C) vectors by a layer with to_k and to_v, behind a LayerNorm; in the dtype of x.
-
-    Only calls the layers as they are, so that LoRAs, paging and quantised weights work: W (g x') is
-    spread(x) (W norm(x) - W norm(0)).
-    """
-    variance, mean = torch.var_mean(x.to(accumulation_dtype(x.dtype)), dim=-1, correction=0, keepdim=True)
-    spread = (variance + norm.eps).sqrt()
-    normed, bias = norm(x), norm(x.new_zeros(1, x.shape[-1]))
-    read = x.new_empty(*x.shape[:-1], 2 * x.shape[-1])
-    centred, key = read.chunk(2, dim=-1)
-    torch.sub(x, mean, out=centred)
-    torch.mul(layer.to_k(normed).sub_(layer.to_k(bias)), spread, out=key)
-    return Projection(read, layer.to_v(normed).sub_(layer.to_v(bias)).mul_(spread))

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ..geometry.correspondence import Correspondences, Pair, SampleTable
-from .codes import position_code
+from .codes import code_of_zero, position_code
 from .memory import Memory
-from .projection import Codes, project
+from .projection import Bias, Codes
 from .reads import Reads, kept_codes
 from .softmax import accumulation_dtype
 
@@ -88,6 +88,11 @@ class Tables:
         dtype = accumulation_dtype(like.dtype)
         return self._once(("reads", dtype, like.device), lambda: Reads.of(self.correspondences, dtype, like.device))
 
+    def query_code(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """(C,) the code of queries; of depth, whose code is half as long, it is zero."""
+        key = "query code", like.dtype, like.device, tuple(bands.tolist())
+        return self._once(key, lambda: code_of_zero(bands)[: like.shape[-1]].to(like))
+
     def codes(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """(R, S, C) codes of the rows of `reads`, less their means over C; on the CPU where memory is short."""
 
@@ -105,10 +110,14 @@ class Tables:
             on_device = codes.device == like.device
             if not (on_device and self.memory.keep_projected(2 * codes.numel() * codes.element_size())):
                 return None
-            parts = codes.split(max(1, self.memory.piece_bytes // (4 * codes.shape[1] * codes.shape[2])))
-            return Codes.of(codes, [project(layer, norm, part) for part in parts])
+            at_once = max(1, self.memory.piece_bytes // (4 * codes.shape[1] * codes.shape[2]))
+            return Codes.of(layer, norm, self.bias(layer, norm, like), codes, at_once)
 
         return self._once(("projected", layer, like.dtype, like.device), make)
+
+    def bias(self, layer: nn.Module, norm: nn.Module, like: torch.Tensor) -> Bias:
+        """What the layer gives to samples that see nothing."""
+        return self._once(("bias", layer, like.dtype, like.device), lambda: Bias.of(layer, norm, like))
 
     def _once(self, key: tuple, make: Callable[[], T]) -> T:
         if key not in self._made:
