@@ -140,6 +140,13 @@ def test_codes_beyond_the_allowance_change_nothing(codes, fast):
     assert_agree(attended(corr, x, memory=short, fast=fast), attended(corr, x, fast=fast), 1e-13)
 
 
+def test_what_a_ring_needs_does_not_grow_with_the_square_of_its_views():
+    few, many = (panorama_correspondences(ring(views, 90, 64, 64), 8, 8) for views in (8, 64))
+    like = torch.zeros(1)
+    assert len(many.pairs) == 8 * len(few.pairs)
+    assert len(Tables(many).reads(like).query) < 2.5 * len(Tables(few).reads(like).query)  # the views lie nearer
+
+
 def test_memory_is_a_small_part_of_what_is_free():
     little, much = Memory.within(2**30, on_cpu=False), Memory.within(2**36, on_cpu=False)
     assert little.piece_bytes + little.code_bytes + little.projected_bytes < 2**29

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import comfy_nodes
 import pytest
@@ -139,6 +140,36 @@ def test_strength_blends_between_the_plain_features_and_the_blocks(demo):
         zero, half, one = (run.Run(demo.cameras, caa, s).apply("encoder.0", x) for s in (0.0, 0.5, 1.0))
     assert torch.equal(zero, x) and not torch.equal(one, x)
     assert relative_error(half, (x + one) / 2) < 1e-6
+
+
+def test_plain_attention_rules_the_fast_way_out(demo, monkeypatch):
+    from mvdiffusion_pack.caa import fast
+    from mvdiffusion_pack.host import run
+
+    expected = demo.sample()
+    patcher = demo.model.get_additional_models_with_key(run.KEY)[0]
+    monkeypatch.setattr(fast, "attend", lambda *_: pytest.fail("the fast way was taken"))
+    plainly = demo.sample(run.with_blocks(demo.model, patcher, 1.0, "plain"))
+    assert not torch.equal(plainly, expected)
+    assert relative_error(plainly, expected) < 1e-4
+
+
+@pytest.mark.parametrize("attention", ["auto", "plain"])
+def test_little_free_memory_changes_nothing_but_the_pieces(demo, monkeypatch, attention):
+    from mvdiffusion_pack.caa.memory import Memory
+    from mvdiffusion_pack.host import run
+
+    patcher, free_bytes = demo.model.get_additional_models_with_key(run.KEY)[0], []
+    model = run.with_blocks(demo.model, patcher, 1.0, attention)
+    expected = demo.sample(model)
+
+    def within(free: int, on_cpu: bool) -> Memory:
+        free_bytes.append(free)
+        return Memory.within(2**20, on_cpu)
+
+    monkeypatch.setattr(run, "Memory", SimpleNamespace(within=within))
+    assert relative_error(demo.sample(model), expected) < 1e-4
+    assert len(free_bytes) == 1 and free_bytes[0] > 2**26
 
 
 def test_model_without_blocks_is_sampled_with_one_warning(demo, caplog):
