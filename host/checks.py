@@ -108,6 +108,29 @@ def check_panoramas_of(latent_image: dict, cameras: Cameras, panoramas: int) -> 
         )
 
 
+def check_noise_mask(latent_image: dict, cameras: Cameras) -> None:
+    """Raises ValueError for a noise mask that fits neither all views nor each of them.
+
+    When sampling starts the host has made it fit: missing masks are those of other views, other shapes are squeezed.
+    """
+    if (mask := latent_image.get("noise_mask")) is None:
+        return
+    remedy = "put Equirect to Views on a panorama's mask, with the same cameras"
+    mask = mask.reshape(-1, *mask.shape[-2:])
+    counts = sorted({1, cameras.views, latent_image["samples"].shape[0]})
+    if len(mask) not in counts:
+        raise ValueError(
+            f"Multi-View KSampler: the noise mask of latent_image holds {len(mask)} masks, and {cameras.views} cameras "
+            f"need {' or '.join(map(str, counts))}: {remedy}."
+        )
+    height, width = mask.shape[1:]
+    if width * cameras.height != height * cameras.width:
+        raise ValueError(
+            f"Multi-View KSampler: the noise mask of latent_image is {width} x {height}, and the views are "
+            f"{cameras.width} x {cameras.height}: it needs their proportions; {remedy}."
+        )
+
+
 def _check_area(name: str, conditioning: dict) -> None:
     bounds = conditioning.get("set_area_to_bounds") and conditioning.get("mask") is not None
     if conditioning.get("area") is not None or bounds:

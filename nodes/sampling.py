@@ -6,7 +6,7 @@ import comfy.samplers
 import nodes as host_nodes
 from comfy_api.latest import io
 
-from ..host.checks import check_panoramas_of
+from ..host.checks import check_noise_mask, check_panoramas_of
 from ..host.run import empty_latent, with_cameras
 from .schema import MVCameras, schema
 
@@ -134,6 +134,7 @@ class MultiViewKSampler(io.ComfyNode):
             latent = empty_latent(cameras, panoramas)
         else:
             check_panoramas_of(latent, cameras, panoramas)
+            check_noise_mask(latent, cameras)
         return io.NodeOutput(
             *host_nodes.common_ksampler(
                 with_cameras(model, cameras),

@@ -302,6 +302,35 @@ def test_noise_mask_that_leaves_nothing_to_sample(refused):
     refused("noise mask of the LATENT is 0 everywhere", latent_image=latent)
 
 
+def masked(masks: torch.Tensor, panoramas: int = 1) -> dict:
+    """Empty latents with a noise mask, by the host's node."""
+    import nodes
+
+    return nodes.SetLatentNoiseMask().set_mask(zeros(4 * panoramas, 8, 8), masks)[0]
+
+
+@pytest.mark.parametrize(
+    ("masks", "panoramas", "fit"), [(3, 1, "1 or 4"), (2, 2, "1 or 4 or 8"), (12, 2, "1 or 4 or 8")]
+)
+def test_number_of_noise_masks_that_does_not_fit(refused, masks, panoramas, fit):
+    match = f"noise mask of latent_image holds {masks} masks, and 4 cameras need {fit}: put Equirect to Views on"
+    refused(match, latent_image=masked(torch.ones((masks, 64, 64)), panoramas))
+
+
+def test_noise_mask_of_a_panorama_is_not_squeezed_onto_views(refused):
+    match = "noise mask of latent_image is 512 x 256, and the views are 64 x 64: .* put Equirect to Views on"
+    refused(match, latent_image=masked(torch.ones((1, 256, 512))))
+
+
+@pytest.mark.parametrize("masks", [1, 4, 8])
+@pytest.mark.parametrize("side", [8, 64])
+def test_noise_masks_for_all_views_each_view_or_each_row_are_taken(demo, masks, side):
+    mask = torch.ones((masks, side, side))
+    mask[..., : side // 2] = 0
+    result = demo.sample(latent_image=masked(mask, 2))
+    assert result[..., :4].abs().max() < 1e-4 and result[..., 4:].std() > 0.1
+
+
 def test_given_images_in_one_conditioning_alone(outpainting, refused_images, refused):
     refused_images("negative conditioning holds no given images.*connect negative of InpaintModel", IMAGES, MASKS)
     text, options = outpainting.negative[0]
