@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import comfy.model_sampling
 import torch
 
@@ -67,12 +69,27 @@ def check_cameras(cameras: Cameras) -> None:
             f"{cameras.width} x {cameras.height}."
         )
     if apart := views_apart(cameras):
+        does, those = ("does", "a view that does") if len(apart) == 1 else ("do", "views that do")
         raise ValueError(
-            f"Panorama Cameras: {_named_views(apart)} of {cameras.views} do not overlap view 0, nor views that do, and "
-            f"could not agree with it: in a ring of {cameras.rings[0]} fov must be above {360 / cameras.rings[0]:.0f}, "
-            "and views of different rings must share more than 5 %. Use a larger fov, more views, squarer views, or "
-            "pitches that are closer together."
+            f"Panorama Cameras: {_named_views(apart)} of {cameras.views} {does} not overlap view 0, nor {those}, and "
+            f"could not agree with it: {_how_to_overlap(cameras, apart)}"
         )
+
+
+def _how_to_overlap(cameras: Cameras, apart: list[int]) -> str:
+    """What would join the views that are `apart` with view 0."""
+    views = cameras.rings[0]
+    if apart[0] >= views:
+        return (
+            "views of different rings must share more than 5 %. Use a larger fov, squarer views, or pitches that are "
+            "nearer to each other."
+        )
+    if cameras.rotation[:views, 1, 2].abs().max() > 1e-9:
+        return "use a larger fov or more views in each ring."
+    if views == 2:
+        return "two level views never overlap. Use 3 or more in a ring."
+    least = math.ceil(3600 / views) / 10  # rounded up: what is said is enough
+    return f"in a level ring of {views} fov must be above {least:g}. Use a larger fov or more views."
 
 
 def _named_views(views: list[int]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import comfy_nodes
 import pytest
 import torch
@@ -72,19 +74,47 @@ def test_cube_is_refused_by_samplers(demo):
         demo.sample(cameras=cameras_of("cube"))
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"layout": "sphere", "fov": 40.0}, "views 1 to 13 of 14 .* in a ring of 8 fov must be above 45"),
-        ({"layout": "rings", "views": 12, "fov": 60.0}, "views 12 to 35 of 36 .* views of different rings must share"),
-        ({"layout": "sphere", "width": 128}, "views 8 to 13 of 14 .* squarer views"),
-        ({"layout": "ring", "views": 2}, "view 1 of 2 .* in a ring of 2 fov must be above 180.* more views"),
-    ],
-    ids=["narrow", "rings apart", "wide", "two views"],
+FOV, PITCHES = (
+    "larger fov or more views",
+    "different rings must share more than 5 %. Use a larger fov, squarer views, or ",
 )
-def test_views_that_do_not_overlap_the_others_are_named(demo, changes, named):
-    with pytest.raises(ValueError, match=f"Panorama Cameras: {named}"):
-        demo.sample(cameras=cameras_of(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "views", "remedy"),
+    [
+        (
+            {"layout": "sphere", "fov": 40.0},
+            "1 to 13 of 14 do",
+            f"in a level ring of 8 fov must be above 45. Use a {FOV}",
+        ),
+        ({"views": 7, "fov": 51.0, "pitch": 0.0}, "1 to 6 of 7 do", "in a level ring of 7 fov must be above 51.5. Use"),
+        ({"views": 2, "pitch": 0.0}, "1 of 2 does", "two level views never overlap. Use 3 or more in a ring"),
+        ({"fov": 20.0, "pitch": 30.0}, "1 to 7 of 8 do", f"use a {FOV} in each ring"),
+        ({"views": 2, "pitch": 10.0}, "1 of 2 does", f"use a {FOV} in each ring"),
+        ({"layout": "rings", "views": 12, "fov": 60.0}, "12 to 35 of 36 do", PITCHES),
+        ({"layout": "rings", "pitches": "45, -45"}, "8 to 15 of 16 do", PITCHES),
+        ({"layout": "rings", "views": 1, "pitches": "0, 10, -89"}, "2 of 3 does", PITCHES),
+        ({"layout": "sphere", "width": 128}, "8 to 13 of 14 do", PITCHES),
+    ],
+    ids=["narrow", "seven", "two", "pitched", "two pitched", "rings apart", "no level ring", "column", "wide"],
+)
+def test_views_that_do_not_overlap_the_others_are_named_with_what_would_help(demo, changes, views, remedy):
+    settings = {"layout": "ring"} | changes
+    with pytest.raises(ValueError) as raised:
+        demo.sample(cameras=cameras_of(**settings))
+    others = "nor a view that does" if views.endswith("does") else "nor views that do"
+    start = f"Panorama Cameras: view{'' if others.endswith('does') else 's'} {views} not overlap view 0, {others}, and "
+    assert str(raised.value).startswith(f"{start}could not agree with it: ")
+    assert remedy in str(raised.value) and ("level ring" in remedy) == ("level ring" in str(raised.value))
+
+
+@pytest.mark.parametrize("views", [3, 7, 8, 11, 13])
+def test_field_of_view_that_a_narrow_ring_is_told_is_enough(demo, views):
+    with pytest.raises(ValueError) as raised:
+        demo.sample(cameras=cameras_of("ring", views=views, fov=360 / views - 0.1, pitch=0.0))
+    fov = float(re.search(r"fov must be above ([\d.]+)\. ", str(raised.value))[1])
+    assert demo.sample(cameras=cameras_of("ring", views=views, fov=fov + 0.01, pitch=0.0), steps=1).shape[0] == views
 
 
 def test_unknown_layout_is_refused(comfy):
