@@ -13,7 +13,7 @@ from ..geometry.neighbours import views_apart
 from .inputs import check_given_images
 
 
-def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_image: torch.Tensor, mask) -> None:
+def check_run(setup, kind: Kind | None, guider, sampler, noise: torch.Tensor, latent_image: torch.Tensor, mask) -> None:
     """Raises ValueError for the first thing that would make the run fail or lie, before any model is loaded.
 
     `kind` is that of the MODEL's CAA weights, None without any.
@@ -49,7 +49,7 @@ def check_run(setup, kind: Kind | None, guider, noise: torch.Tensor, latent_imag
             "Context Windows cannot be combined with Apply Cameras: they would tear the views of one scene apart. "
             "Remove the Context Windows node from this MODEL."
         )
-    check_given_images(guider.conds, setup.cameras, noise.shape, guider.model_patcher)
+    check_given_images(guider, sampler, setup.cameras, noise.shape)
     for name, conditionings in guider.conds.items():
         for conditioning in conditionings or ():
             _check_area(name, conditioning)

@@ -5,8 +5,11 @@ The host's InpaintModelConditioning puts both into the conditionings: latents (r
 
 from __future__ import annotations
 
+import math
+
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.samplers import CFGGuider
 
 from ..geometry.cameras import Cameras
 
@@ -39,18 +42,32 @@ def _repeated(entry: dict, views: int, panoramas: int) -> dict:
     return entry | {key: value.repeat(panoramas, 1, 1, 1) for key, value in rows.items() if len(value) == views}
 
 
-def check_given_images(conds: dict[str, list[dict]], cameras: Cameras, shape: torch.Size, model) -> None:
-    """Raises ValueError for given images and masks that do not fit cameras, latents of `shape`, or MODEL."""
+def check_given_images(guider, sampler, cameras: Cameras, shape: torch.Size) -> None:
+    """Raises ValueError for given images and masks of a run that do not fit cameras, latents of `shape`, or MODEL."""
+    conds = guider.conds
     for name, entries in conds.items():
         for entry in entries or ():
-            _check_given_images(name, entry, cameras, shape, model)
+            _check_given_images(name, entry, cameras, shape, guider.model_patcher)
     given = {name: any(LATENTS in entry for entry in entries or ()) for name, entries in conds.items()}
     if given.get("positive") != given.get("negative", given.get("positive")):
         missing = "negative" if given["positive"] else "positive"
+        if missing == "negative" and not _reads_negative(guider, sampler):
+            return
         raise ValueError(
             f"The {missing} conditioning holds no given images, and the other one does: connect {missing} of "
             "InpaintModelConditioning too."
         )
+
+
+def _reads_negative(guider, sampler) -> bool:
+    """Whether a run depends on its negative conditioning: at cfg 1 the host leaves it out, unless something forbids.
+
+    Samplers of CFG++ do, which need it for their steps, and nodes may. Guiders that steer in their own way read it too.
+    """
+    as_the_host = type(guider).predict_noise is CFGGuider.predict_noise
+    forbidden = guider.model_options.get("disable_cfg1_optimization", False)
+    plus_plus = "_pp" in getattr(getattr(sampler, "sampler_function", None), "__name__", "")
+    return not as_the_host or forbidden or plus_plus or not math.isclose(guider.cfg, 1.0)
 
 
 def _check_given_images(name: str, conditioning: dict, cameras: Cameras, shape: torch.Size, model) -> None:

@@ -125,7 +125,7 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     setup = setup_of(guider)
     patchers = guider.model_patcher.get_additional_models_with_key(KEY)
     caa = patchers[0].model if patchers else None
-    check_run(setup, None if caa is None else caa.kind, guider, noise, latent_image, denoise_mask)
+    check_run(setup, None if caa is None else caa.kind, guider, sampler, noise, latent_image, denoise_mask)
     guider.conds = repeat_given_images(guider.conds, setup.cameras.views, noise.shape[0])
     options = guider.model_options["transformer_options"]
     if caa is not None:

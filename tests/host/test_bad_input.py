@@ -338,6 +338,45 @@ def test_given_images_in_one_conditioning_alone(outpainting, refused_images, ref
     refused("positive conditioning holds no given images", model=outpainting.model, negative=negative)
 
 
+def test_given_images_in_the_positive_conditioning_are_enough_at_cfg_1(outpainting):
+    """The host does not read the negative one then."""
+    given = {"concat_latent_image": IMAGES + 1, "concat_mask": MASKS}
+    positive, negative = ([[c[0][0], c[0][1] | given]] for c in (outpainting.positive, outpainting.negative))
+    alone = outpainting.sample(positive=positive, cfg=1.0)
+    assert torch.equal(alone, outpainting.sample(positive=positive, negative=negative, cfg=1.0))
+
+
+def test_given_images_in_the_negative_conditioning_are_never_enough(outpainting, refused):
+    text, options = outpainting.negative[0]
+    negative = [[text, options | {"concat_latent_image": IMAGES, "concat_mask": MASKS}]]
+    match = "positive conditioning holds no given images"
+    refused(match, model=outpainting.model, negative=negative, cfg=1.0)
+
+
+def test_negative_conditioning_that_is_read_at_cfg_1_needs_given_images(outpainting, refused_images):
+    match = "negative conditioning holds no given images"
+    refused_images(match, IMAGES, MASKS, cfg=1.0, sampler_name="euler_cfg_pp")
+    model = outpainting.model.clone()
+    model.set_model_sampler_post_cfg_function(lambda args: args["denoised"], disable_cfg1_optimization=True)
+    refused_images(match, IMAGES, MASKS, cfg=1.0, model=model)
+
+
+def test_guiders_of_their_own_need_given_images_everywhere(outpainting):
+    from comfy_extras import nodes_custom_sampler as custom
+
+    from mvdiffusion_pack.nodes.sampling import ApplyCameras
+
+    text, options = outpainting.positive[0]
+    given = [[text, options | {"concat_latent_image": IMAGES, "concat_mask": MASKS}]]
+    model, latent = ApplyCameras.execute(outpainting.model, outpainting.cameras, 1).args
+    conds = dict(cond1=given, cond2=given, negative=outpainting.negative)
+    guider = comfy_nodes.host_node(
+        custom.DualCFGGuider, model=model, **conds, cfg_conds=1.0, cfg_cond2_negative=3.0, style="regular"
+    )
+    with pytest.raises(ValueError, match="negative conditioning holds no given images"):
+        guider.sample(latent["samples"], latent["samples"], None, torch.tensor([1.0, 0.0]))
+
+
 def test_latents_of_fewer_panoramas_than_asked_for(refused):
     match = "panoramas is 3, but latent_image holds the views of 2: put Repeat Latent Batch before it"
     refused(match, latent_image=zeros(8, 8, 8), panoramas=3)
