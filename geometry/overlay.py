@@ -81,7 +81,9 @@ def read_photos(
 
     A part is rows, columns, colours (P or 1, 3, rows, columns) and edge distances (rows, columns). Where the
     panorama is coarser than a photo, colours are means over its pixels.
+    Raises ValueError, at the end, for photos that no pixel's centre lies in.
     """
+    touched = False
     photos, halvings, lattices = overlay.pictures[..., :3].to(device, torch.float32).movedim(-1, 1), 0, {}
     for level, cells in groupby(sorted(_cells(overlay, width), key=attrgetter("level")), key=attrgetter("level")):
         photos, halvings = halved(photos, level - halvings), level
@@ -92,7 +94,16 @@ def read_photos(
                 lattices[samples] = Projection.of(overlay.camera, *angles, device)
             colours = lattices[cell.samples].sample(planes, 0, *cell.fine)
             colours = averaged(colours, cell.samples).unflatten(0, (-1, 3))
-            yield cell.rows, cell.columns, colours, lattices[1].distance(0, cell.rows, cell.columns)
+            distance = lattices[1].distance(0, cell.rows, cell.columns)
+            touched = touched or bool((distance > 0).any())
+            yield cell.rows, cell.columns, colours, distance
+    if not touched:
+        across, down = overlay.camera.fov_deg[0].tolist()
+        raise ValueError(
+            f"Stitch Equirect: the source touches no pixel of the panorama. It is {across:.2g} x {down:.2g} degrees "
+            f"large and falls between pixels that are {360 / width:.2g} degrees apart: use a larger "
+            "source_fov or width."
+        )
 
 
 def _cells(overlay: Overlay, width: int) -> Iterator[Cell]:

@@ -42,7 +42,7 @@ def stitch(
     Returns panoramas (P, width / 2, width, 3) and coverage (P, width / 2, width), float32 on the images' device.
     Coverage is 1 where a pixel's centre lies in a view or photo, else 0; there the panorama is black or the background.
     Raises ValueError for images that do not fit the cameras or hold NaN, for an odd or negative width, for a background
-    that is no panorama, and for an overlay that fits neither.
+    that is no panorama, and for an overlay that fits neither or touches no pixel.
     """
     views = _checked(images, cameras)
     if width < 0 or width % 2:

@@ -320,3 +320,17 @@ def test_a_native_width_beyond_all_measure_is_refused():
         match=r"Stitch Equirect: a panorama as fine as the source would be 184\d\d\d pixels wide.*at most 32768",
     ):
         stitch(torch.zeros(8, 64, 64, 3), RING, 0, overlay=overlay)
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), PLACES)
+def test_photos_between_pixels_are_refused(yaw, pitch):
+    """All these directions lie on the corners of pixels."""
+    camera = source_camera(64, 48, RING, yaw, pitch, 0, 0.05)
+    message = r"touches no pixel.* 0\.05 x 0\.038 degrees large .* 2 degrees apart: use a larger source_fov or width"
+    with pytest.raises(ValueError, match=message):
+        over_black(noise(1, 48, 64, 3), camera, 0.0, 180)
+
+
+def test_a_photo_that_touches_one_pixel_is_shown_there():
+    camera = source_camera(64, 48, RING, 0.7, 0.7, 0, 0.05)
+    assert (over_black(torch.ones(1, 48, 64, 3), camera, 0.0, 256) > 0).sum() == 3
