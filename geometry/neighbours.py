@@ -11,7 +11,12 @@ LEAST_SHARE = 0.05  # views of different rings are neighbours if each sees more 
 
 
 def ring_neighbours(cameras: Cameras) -> list[list[int]]:
-    """For each view the two beside it in its ring, cyclic; the other one twice in a ring of two, as published."""
+    """For each view the two beside it in its ring, cyclic; the other one twice in a ring of two, as published.
+
+    None for the views of cameras without rings.
+    """
+    if not cameras.rings:
+        return [[] for _ in range(cameras.views)]
     neighbours, first = [], 0
     for size in cameras.rings:
         for view in range(size):
@@ -37,7 +42,7 @@ def neighbours(cameras: Cameras) -> list[list[int]]:
 
 def _overlapping_rings(cameras: Cameras) -> list[tuple[int, int]]:
     """The directed pairs of views of different rings that overlap by more than 5 %."""
-    ring = torch.repeat_interleave(torch.tensor(cameras.rings))
+    ring = torch.repeat_interleave(torch.tensor(cameras.rings, dtype=torch.int64))
     pairs = [(view, other) for view, other in (ring[:, None] != ring).nonzero().tolist()]
     share = dict(zip(pairs, shares(cameras, pairs), strict=True))
     return [(a, b) for a, b in pairs if min(share[a, b], share[b, a]) > LEAST_SHARE]

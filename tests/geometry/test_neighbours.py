@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sphere import cameras_at, seen_share
 
-from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
+from mvdiffusion_pack.geometry.layouts import cube, ring, rings, sphere
 from mvdiffusion_pack.geometry.neighbours import LEAST_SHARE, neighbours, views_apart
 from mvdiffusion_pack.geometry.overlap import shares
 
@@ -57,6 +57,11 @@ def test_other_view_of_a_ring_of_two_counts_once_beside_others():
 
 def test_two_views_of_two_rings_count_their_one_twice():
     assert neighbours(rings(1, 90, 64, 64, 0.0, (0, 40))) == [[1, 1], [0, 0]]
+
+
+def test_faces_of_a_cube_have_no_neighbours_and_lie_apart():
+    assert neighbours(cube(64, 64)) == [[]] * 6
+    assert views_apart(cube(64, 64)) == [1, 2, 3, 4, 5]
 
 
 def test_neighbours_are_mutual():
