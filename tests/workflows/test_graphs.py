@@ -121,6 +121,16 @@ def contains(a, b) -> bool:
     return all(a[i] <= b[i] and b[i] + b[i + 2] <= a[i] + a[i + 2] for i in (0, 1))
 
 
+@pytest.mark.parametrize("name", ["demo_image_to_panorama", "image_to_panorama"])
+def test_where_the_photo_is_is_typed_once(name: str):
+    graph = api_graph(name)
+    inputs = {node["class_type"]: node["inputs"] for node in graph.values()}
+    placed, laid_over = inputs["MVDiffusionSourceImage"], inputs["MVDiffusionStitchEquirect"]
+    for number in ("yaw", "pitch", "roll", "fov"):
+        assert placed[number] == laid_over[f"source_{number}"]
+        assert graph[placed[number][0]]["_meta"]["title"] == f"Photo: {number} in degrees (Float)"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_thumbnail_is_square_and_small(name: str):
     path = FOLDER / f"{name}.jpg"
