@@ -60,6 +60,31 @@ def test_the_source_is_laid_over_the_panorama(comfy):
     assert all(torch.equal(part, wanted) for part, wanted in zip(result, expected, strict=True))
 
 
+def test_a_second_photo_is_laid_over_as_the_help_says(comfy):
+    from mvdiffusion_pack.nodes.cameras import PanoramaCameras
+    from mvdiffusion_pack.nodes.panorama import EquirectToViews, StitchEquirect
+
+    cameras, _ = PanoramaCameras.execute("ring", 4, 120.0, 64, 64, 40.0, 10.0).args
+    first, second = noise(2, 96, 128, 3).split(1)
+    numbers = ("source_yaw", "source_pitch", "source_roll", "source_fov")
+    places = (30.0, 5.0, 0.0, 50.0), (-80.0, 20.0, 10.0, 70.0)
+    first_place, second_place = (dict(zip(numbers, place, strict=True)) for place in places)
+    so_far, _ = StitchEquirect.execute(noise(4, 64, 64, 3), cameras, 512, "feather", None, first, **first_place).args
+
+    small, _ = PanoramaCameras.execute("ring", 1, 1.0, 64, 64, 40.0, 10.0).args
+    cut, _ = EquirectToViews.execute(so_far, small).args
+    result, _ = StitchEquirect.execute(cut, small, 512, "feather", so_far, second, **second_place).args
+
+    overlay = Overlay(second, source_camera(128, 96, cameras, *places[1]))
+    over_black, over_white = (
+        stitch(torch.full_like(cut, grey), small, 512, "feather", torch.full_like(so_far, grey), overlay)[0]
+        for grey in (0.0, 1.0)
+    )
+    opacity = 1 - (over_white - over_black)
+    assert 0.04 < (opacity > 0.99).float().mean() < 0.1
+    torch.testing.assert_close(result, over_black + (1 - opacity) * so_far, rtol=0, atol=0.02)
+
+
 def test_stitching_asks_no_more_of_saved_prompts_than_before(comfy):
     from mvdiffusion_pack.nodes.panorama import StitchEquirect
 
