@@ -191,6 +191,26 @@ def test_latent_image_denoise_and_noise_mask_are_the_hosts(demo):
     assert relative_error(result[:, :, :4], start[:, :, :4]) > 1e-2
 
 
+def test_one_view_is_made_anew_and_the_others_stay(demo):
+    import nodes
+
+    with torch.inference_mode():
+        views = nodes.VAEDecode().decode(demo.vae, {"samples": demo.sample()})[0]
+        start = nodes.VAEEncode().encode(demo.vae, views)[0]
+    masks = torch.zeros((4, 64, 64))
+    masks[2] = 1
+    latent = nodes.SetLatentNoiseMask().set_mask(start, masks)[0]
+    first, second = (demo.sample(steps=4, seed=seed, latent_image=latent) for seed in (SEED, SEED + 1))
+    for result in (first, second):
+        kept = [relative_error(result[view], start["samples"][view]) for view in range(4)]
+        assert max(kept[:2] + kept[3:]) < 1e-4 and kept[2] > 0.1
+    assert relative_error(first[2], second[2]) > 0.1
+    # It is made for the views beside it.
+    other = {"samples": start["samples"].clone(), "noise_mask": latent["noise_mask"]}
+    other["samples"][1] *= -1
+    assert relative_error(demo.sample(steps=4, latent_image=other)[2], first[2]) > 1e-3
+
+
 def test_prompt_per_view_reaches_its_view(demo):
     text = torch.randn((4, 77, 64), generator=torch.manual_seed(2))
     changed = text.clone()

@@ -40,6 +40,16 @@ def test_two_nodes_in_a_row_give_both_photos(comfy):
     assert mask[2].min() == 0 and views[2, 32, 32].tolist() != [0.5, 0.5, 0.5]
 
 
+def test_inverted_mask_of_a_picture_turned_to_a_view_is_that_view_and_what_others_see_of_it(comfy):
+    """As the help of Multi-View KSampler chooses a view to be made anew."""
+    from comfy_extras.nodes_mask import InvertMask
+
+    _, mask = into_views(torch.zeros(1, 64, 64, 3), (90.0, 0.0, 0.0, 0.0))
+    chosen = comfy_nodes.host_node(InvertMask, mask=mask)
+    assert chosen[1].min() == 1 and chosen[3].max() == 0
+    assert 0 < chosen[0].mean() == chosen[2].mean() < 0.5
+
+
 def test_a_cut_panorama_may_come_first(comfy):
     from mvdiffusion_pack.nodes.panorama import EquirectToViews
 
