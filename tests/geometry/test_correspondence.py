@@ -13,6 +13,7 @@ from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
 from mvdiffusion_pack.geometry.neighbours import neighbours
 
 CENTRE = 4  # of the 3 x 3 neighbourhood
+STEPS = pixel_grid(3, 3).reshape(9, 2) - 1
 
 
 def ray_cast(cameras, query_view: int, key_view: int, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,12 +126,17 @@ def test_samples_of_all_pairs_are_ray_casts(cameras, stride):
     pixels = pixel_grid(width, height).reshape(-1, 2) * stride + stride // 2
     for pair in corr.pairs:
         table = corr.tables[pair.table]
-        image, depth = ray_cast(cameras, pair.query_view, pair.key_view, pixels[table.query])
-        in_feature = (table.coords[:, CENTRE] + 0.5) * stride
-        seen = ((image > 0) & (image < size)).all(1) & (depth > 0) & (pair.key_view != pair.query_view)
+        query = pixels[table.query]
+        image, depth = ray_cast(cameras, pair.query_view, pair.key_view, query)
+        image = image[:, None] + STEPS * stride
+        seen = ((image > 0) & (image < size)).all(-1) & (depth > 0)[:, None] & (pair.key_view != pair.query_view)
+        in_feature = (table.coords + 0.5) * stride
         torch.testing.assert_close(in_feature[seen], image[seen], rtol=0, atol=1e-6)
-        beside_edge = ((image.abs() < 1e-6) | ((image - size).abs() < 1e-6)).any(1)
-        assert torch.equal(table.valid[:, CENTRE][~beside_edge], seen[~beside_edge])
+        beside_edge = ((image.abs() < 1e-6) | ((image - size).abs() < 1e-6)).any(-1)
+        assert torch.equal(table.valid[~beside_edge], seen[~beside_edge])
+        carried_back = query[:, None] + table.code * stride
+        carried_on, _ = ray_cast(cameras, pair.query_view, pair.key_view, carried_back.flatten(0, 1))
+        torch.testing.assert_close(carried_on.unflatten(0, (-1, 9))[seen], image[seen], rtol=0, atol=1e-6)
 
 
 @any_layout
