@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -223,6 +227,15 @@ def test_kernels_take_half_precision(kernels, monkeypatch):
     x = features(1, 4, 64, 4, 4).half()
     monkeypatch.setattr(compiled, "attend", kernels.attend)
     assert_agree(attended(corr, x), attended(corr, x.float(), fast=False), AGREEMENT[torch.float16])
+
+
+def test_kernels_compile_for_nvidia_and_amd():
+    pytest.importorskip("triton", reason="Triton is not installed here")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, str(Path(__file__).with_name("compile_kernels.py"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(done.stdout.splitlines()) == 18
 
 
 def test_a_kernel_that_does_not_compile_is_one_line_in_the_log(kernels, monkeypatch, caplog):
