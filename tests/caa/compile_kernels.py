@@ -34,7 +34,7 @@ def main() -> None:
             for kernel, last in ((kernels.scales_kernel, "chunk"), (kernels.attend_kernel, "head")):
                 constants = sizes | {last: kernels.CHUNK if last == "chunk" else HEAD}
                 triton.compile(ASTSource(kernel, signature(kernel, dtype, constants), constants), target=target)
-                print(f"{kernel.__name__} {dtype} {width} {target.backend} {target.arch}")
+                print(f"{kernel.__name__} {dtype} {width} {target.backend} {target.arch}")  # noqa: T201
 
 
 if __name__ == "__main__":
