@@ -1,11 +1,15 @@
 """What CAA costs: one UNet step of all views with the blocks, against the same step without them.
 
-    python benchmarks/sampling.py                     one ring of 8 views of 64 x 64 latents, and what is in the README
-    python benchmarks/sampling.py --latent 32 --ways fast
+    python benchmarks/sampling.py            a ring of 8 views of 64 x 64 latents
+    python benchmarks/sampling.py depth      12 views of 24 x 32 latents with depth
+    python benchmarks/sampling.py growth     rings of 8 to 64 views of 8 x 8 latents
 
 At SD 2's widths, with random weights. The steps of the ways are timed in turns in one process, and the ratio of medians
 counts: machines differ and are shared. `published` is the published attention written directly, view by view
 (tests/published_block.py), with its geometry made once: the published code makes it anew in each step.
+
+Set-up is what a first step takes longer. Memory is the peak of a first and a second step, with what stays for the run,
+beyond that of the UNet alone; the blocks' weights are there in both.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -133,6 +137,12 @@ class Steps:
         options = {"patches": {"forward_timestep_embed_patch": [(Site, run_site)]}, RUN: self._run(way)}
         return lambda: self.unet(self.x, self.timesteps, self.context, transformer_options=dict(options))
 
+    def first_two(self, way: str) -> None:
+        """The first two steps of a run."""
+        step = self.of(way)
+        step()
+        step()
+
     def _run(self, way: str):
         from published_block import published_block
 
@@ -162,17 +172,16 @@ class Steps:
 def measure(name: str, steps: Steps, arguments) -> float:
     """Warms up, then times all ways in turns and prints a row for each. Returns the seconds of a step of the last."""
     calls = {"UNet alone": steps.without} | {way: steps.of(way) for way in arguments.ways}
+    seconds(steps.without, steps.device)
     first = {way: seconds(call, steps.device) for way, call in calls.items()}
     turns = [{way: seconds(call, steps.device) for way, call in calls.items()} for _ in range(arguments.repeats)]
     median = {way: statistics.median(turn[way] for turn in turns) for way in calls}
-    peak = {way: PeakMemory(steps.device).of(call) for way, call in calls.items()}
-    alone, taken = median.pop("UNet alone"), peak.pop("UNet alone")
+    del calls
+    alone, taken = median.pop("UNet alone"), PeakMemory(steps.device).of(steps.without)
     for way, time_of_step in median.items():
-        set_up, memory = max(0.0, first[way] - time_of_step), (peak[way] - taken) / 2**20
-        ratio = f"{time_of_step / alone:.2f}"
-        print(
-            f"| {name} | {way} | {alone:.3f} s | {time_of_step:.3f} s | {ratio} | {set_up:.2f} s | {memory:+.0f} MB |"
-        )
+        peak = PeakMemory(steps.device).of(lambda way=way: steps.first_two(way))
+        row = f"| {name} | {way} | {alone:.3f} s | {time_of_step:.3f} s | {time_of_step / alone:.2f} "
+        print(row + f"| {max(0.0, first[way] - time_of_step):.2f} s | {(peak - taken) / 2**20:+.0f} MB |", flush=True)
     return time_of_step
 
 
@@ -200,42 +209,48 @@ def live_preview(cameras, side: int, step: float) -> None:
         print(f"live preview, {name}: {1000 * cost:.1f} ms, {cost / step:.2%} of a step")
 
 
+def scenes(arguments) -> Iterator[tuple[str, Steps]]:
+    """The scenes to be measured, with their names."""
+    from mvdiffusion_pack.caa.kinds import DEPTH, PANORAMA
+    from mvdiffusion_pack.geometry.layouts import ring
+
+    if arguments.scene == "depth":
+        views = arguments.views or 12
+        yield f"depth, {views} views of 24 x 32", Steps(arguments, DEPTH, *wall(views, 256, 192), (24, 32))
+        return
+    growth = arguments.scene == "growth"
+    side = arguments.latent or (8 if growth else 64)
+    for views in (8, 16, 32, 64) if growth else (arguments.views or 8,):
+        cameras = ring(views, 90, 8 * side, 8 * side)
+        yield f"ring, {views} views of {side} x {side}", Steps(arguments, PANORAMA, cameras, None, (side, side))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--latent", type=int, default=64, help="latent height and width: pixels / 8, a multiple of 8")
-    parser.add_argument("--views", type=int, default=8)
-    parser.add_argument("--depth", action="store_true", help="depth weights and 24 x 32 latents in place of a ring")
+    parser.add_argument("scene", nargs="?", choices=("ring", "depth", "growth"), default="ring")
+    parser.add_argument("--latent", type=int, help="latent height and width of a ring: pixels / 8, a multiple of 8")
+    parser.add_argument("--views", type=int)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["published", "fast"], help="how blocks attend")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, help="default: fp16 on a GPU, fp32 on a CPU")
     parser.add_argument("--guidance", action="store_true", help="a batch with and without the prompt, as with cfg > 1")
     arguments = parser.parse_args()
-    if arguments.latent % 8:
+    if arguments.latent and arguments.latent % 8:
         parser.error(f"--latent must be a multiple of 8, not {arguments.latent}")
-    if arguments.depth and "published" in arguments.ways:
-        parser.error("--depth: the published block is written out for panoramas only; choose --ways plain fast")
     arguments.dtype = arguments.dtype or ("fp32" if arguments.device.type == "cpu" else "fp16")
     host = comfy_host.find_comfyui(in_process.ROOT)
     if host is None:
         parser.error(comfy_host.HOW_TO_GET_COMFYUI)
     in_process.start_host(host, *(["--cpu"] if arguments.device.type == "cpu" else []))
     in_process.load_pack()
-    from mvdiffusion_pack.caa.kinds import DEPTH, PANORAMA
-    from mvdiffusion_pack.geometry.layouts import ring
-
-    side, views, threads = arguments.latent, arguments.views, torch.get_num_threads()
-    print(f"{views} views, {arguments.dtype}, {arguments.device}, {threads} threads, torch {torch.__version__}")
-    print("| | attention | UNet alone | with CAA | ratio | set-up | extra memory |\n|---|---|---|---|---|---|---|")
+    print(f"{arguments.dtype}, {arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print("| | attention | UNet alone | with CAA | ratio | set-up | memory |\n|---|---|---|---|---|---|---|")
     with torch.inference_mode():
-        if arguments.depth:
-            measure(f"depth, {views} x 24 x 32", Steps(arguments, DEPTH, *wall(views, 256, 192), (24, 32)), arguments)
-            return
-        cameras = ring(views, 90, 8 * side, 8 * side)
-        step = measure(
-            f"ring, {views} x {side} x {side}", Steps(arguments, PANORAMA, cameras, None, (side, side)), arguments
-        )
-        live_preview(cameras, side, step)
+        for name, steps in scenes(arguments):
+            step = measure(name, steps, arguments)
+        if arguments.scene == "ring":
+            live_preview(steps.cameras, steps.x.shape[-1], step)
 
 
 if __name__ == "__main__":

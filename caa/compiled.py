@@ -23,8 +23,9 @@ def attend(query: torch.Tensor, *args) -> torch.Tensor | None:
     try:
         from . import kernels
 
-        return kernels.attend(query, *args)
-    except torch.OutOfMemoryError:
+        with torch.cuda.device_of(query):  # Triton launches on the current one
+            return kernels.attend(query, *args)
+    except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler fails in any way it likes
         _open = False

@@ -36,7 +36,16 @@ def attend(
     return attended + bias.value  # every value holds it, and the weights sum to one
 
 
-def _attend_in_pieces(layer, norm, features, query, pixels, projected, tables, bands) -> torch.Tensor:
+def _attend_in_pieces(
+    layer: nn.Module,
+    norm: nn.Module,
+    features: torch.Tensor,
+    query: torch.Tensor,
+    pixels: Projection,
+    projected: Codes | None,
+    tables: Tables,
+    bands: torch.Tensor,
+) -> torch.Tensor:
     """(N, C) attended values less W_v b, with the layers of torch, and no more at once than the memory allows."""
     maps, reads, bias = _Maps.of(pixels), tables.reads(features), tables.bias(layer, norm, features)
     codes, size = tables.codes(bands, features), features.shape[1] * features.shape[2]
@@ -73,9 +82,9 @@ class _Maps:
 
     @property
     def sample_bytes(self) -> int:
-        """About what one sample takes while it is read."""
-        taps = 1 if self.read.device.type in BAGS else 4
-        return (2 * taps + 1) * HEAD * len(self.heads) * self.read.element_size()
+        """About what one sample takes while it is read: both maps' values, and their products in fp32."""
+        read = 2 * self.read.element_size() * (1 if self.read.device.type in BAGS else 8)
+        return (read + self.value.element_size()) * HEAD * len(self.heads)
 
     def logits(self, pixel, weight, query, code: Codes, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
         """(P, n, S, heads) logits of n rows read by P views each, and what they and their values are scaled by.

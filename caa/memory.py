@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 MB = 2**20
 PIECE_BYTES = 64 * MB
-CACHED_BYTES = 4 * MB  # a piece that stays in the caches of a CPU, where it is several times as fast
+CACHED_BYTES = 4 * MB  # a piece that stays in the caches of a CPU
+CODE_BYTES = 1024 * MB
 PROJECTED_BYTES = 512 * MB
 
 
@@ -19,14 +20,14 @@ class Memory:
     """
 
     piece_bytes: int = PIECE_BYTES
-    code_bytes: int = 2048 * MB
+    code_bytes: int = CODE_BYTES
     projected_bytes: int = PROJECTED_BYTES
 
     @staticmethod
     def within(free: int, on_cpu: bool) -> Memory:
         """What is adequate where so many bytes are free: small parts of them, where they are few."""
         piece = min(CACHED_BYTES if on_cpu else PIECE_BYTES, max(free // 64, MB))
-        return Memory(piece, free // 4, min(PROJECTED_BYTES, free // 8))
+        return Memory(piece, min(CODE_BYTES, free // 4), min(PROJECTED_BYTES, free // 8))
 
     def keep_code(self, size: int) -> bool:
         """Whether a code of `size` bytes may stay on the device for the run; if so, it counts from now on."""

@@ -51,9 +51,9 @@ def project(layer: nn.Module, norm: nn.Module, bias: Bias, x: torch.Tensor) -> P
     spread = (variance + norm.eps).sqrt()
     normed, read = norm(x), x.new_empty(*x.shape[:-1], 2 * x.shape[-1])
     centred, key = read.chunk(2, dim=-1)
-    torch.sub(x, mean, out=centred)
-    torch.mul(layer.to_k(normed).sub_(bias.key), spread, out=key)
-    return Projection(read, layer.to_v(normed).sub_(bias.value).mul_(spread))
+    centred.copy_(x - mean)
+    key.copy_((layer.to_k(normed) - bias.key) * spread)
+    return Projection(read, ((layer.to_v(normed) - bias.value) * spread).to(x.dtype))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ class Reads:
     valid: (R, S) bool.
     unseen: (V h w,) how many keys of each query are invalid. All of them have one and the same key and value.
     entry_row, entry_view: (V h w, E) int32, the rows that each query reads and the key views that it reads there; -1
-        where it has fewer than E. What the compiled kernels walk through.
+        where it has fewer than E, a power of two. What the compiled kernels walk through.
     """
 
     views: int
@@ -94,7 +94,8 @@ def _entries(
     for pair in correspondences.pairs:
         place.append(taken[pair.query_view, queries[pair.table]])
         taken[pair.query_view, queries[pair.table]] += 1
-    entries = torch.full((2, correspondences.views, pixels, max(1, int(taken.max()))), -1, dtype=torch.int32)
+    most = 1 << (max(1, int(taken.max())) - 1).bit_length()  # few kernels serve all scenes
+    entries = torch.full((2, correspondences.views, pixels, most), -1, dtype=torch.int32)
     for pair, slot in zip(correspondences.pairs, place, strict=True):
         here = pair.query_view, queries[pair.table], slot
         entries[0][here] = torch.arange(rows[pair.table].start, rows[pair.table].stop, dtype=torch.int32)

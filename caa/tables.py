@@ -97,8 +97,13 @@ class Tables:
         """(R, S, C) codes of the rows of `reads`, less their means over C; on the CPU where memory is short."""
 
         def make() -> torch.Tensor:
-            parts = _codes(*kept_codes(self.correspondences), bands)
-            return self._place(torch.cat([(c - c.mean(-1, keepdim=True)).to(like.dtype) for c in parts]), like)
+            kept = kept_codes(self.correspondences)
+            codes = torch.empty(*kept[0].shape[:2], like.shape[-1], dtype=like.dtype)
+            first = 0
+            for part in _codes(*kept, bands):
+                codes[first : first + len(part)] = part - part.mean(-1, keepdim=True)
+                first += len(part)
+            return self._place(codes, like)
 
         return self._once(("centred", like.dtype, like.device, tuple(bands.tolist())), make)
 

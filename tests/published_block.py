@@ -5,13 +5,17 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from mvdiffusion_pack.caa.blocks import PanoramaBlock
+from mvdiffusion_pack.caa.blocks import DepthBlock, PanoramaBlock
 from mvdiffusion_pack.caa.codes import code_of_zero, position_code
 from mvdiffusion_pack.geometry.correspondence import Correspondences
 
 
-def published_block(block: PanoramaBlock, x: torch.Tensor, corr: Correspondences, bands: torch.Tensor) -> torch.Tensor:
+def published_block(
+    block: PanoramaBlock | DepthBlock, x: torch.Tensor, corr: Correspondences, bands: torch.Tensor
+) -> torch.Tensor:
     """All keys of a query at once, integer taps, one softmax, view by view; codes anew. x: (V, C, h, w)."""
+    if isinstance(block, DepthBlock):
+        return block.resnet(published_block(block.attn1, x, corr, bands))
     layer = block.transformer
     views, channels, height, width = x.shape
     padded = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
@@ -31,14 +35,16 @@ def published_block(block: PanoramaBlock, x: torch.Tensor, corr: Correspondences
                         fraction[..., 1] if dy else 1 - fraction[..., 1]
                     )
                     read = read + padded[pair.key_view, row, column] * weight[..., None]
-            code, valid = position_code(table.code, bands).to(x), table.valid.to(x.device)
+            cosines = None if table.cosines is None else table.cosines.to(x.device)
+            code = position_code(table.code.to(x.device), bands.to(x.device), cosines).to(x)
+            valid = table.valid.to(x.device)
             keys.append((read + code) * valid[..., None])
             queries.append(table.query.to(x.device))
         by_query = torch.cat(queries).argsort(stable=True)
         keys = layer.norm1(torch.cat(keys)[by_query].reshape(height * width, -1, channels))
         tokens = x[view].flatten(1).T
         split = (-1, channels // 32, 32)
-        query = layer.attn1.to_q(layer.norm1(tokens + code_of_zero(bands).to(x))).unflatten(-1, split[1:])
+        query = layer.attn1.to_q(layer.norm1(tokens + code_of_zero(bands)[:channels].to(x))).unflatten(-1, split[1:])
         key, value = (p(keys).unflatten(-1, split[1:]) for p in (layer.attn1.to_k, layer.attn1.to_v))
         weights = (torch.einsum("nhc,nshc->nsh", query, key) / 32**0.5).softmax(1)
         tokens = tokens + layer.attn1.to_out(torch.einsum("nsh,nshc->nhc", weights, value).flatten(1))

@@ -24,7 +24,7 @@ from mvdiffusion_pack.geometry.correspondence import Correspondences, Pair, Samp
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-AGREEMENT = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 2e-2}
+AGREEMENT = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
 LAYOUTS = {
     "ring": lambda fov, views: ring(views, fov, 128, 64, 10, 15),
     "sphere": lambda fov, views: sphere(8, fov, 64, 64, 5),
@@ -45,10 +45,10 @@ def features(*shape: int, seed: int = 1) -> torch.Tensor:
 def attended(
     corr: Correspondences, x: torch.Tensor, *, memory: Memory | None = None, fast: bool = True
 ) -> torch.Tensor:
-    """What a block adds to (B, V, C, h, w) features."""
-    block, bands = block_of(x.shape[2], x.dtype), frequencies(x.shape[2], 2)
+    """What a block adds to (B, V, C, h, w) features, computed on the GPU where there is one."""
+    block, bands = block_of(x.shape[2], x.dtype).to(DEVICE), frequencies(x.shape[2], 2)
     with torch.inference_mode():
-        return block(x, Tables(corr, memory, fast), bands) - x
+        return block(x.to(DEVICE), Tables(corr, memory, fast), bands).cpu() - x
 
 
 def assert_agree(result: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
@@ -116,7 +116,7 @@ def test_queries_that_see_nothing_in_any_view_agree():
 def test_pieces_change_nothing(fast):
     corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
     x = features(2, 4, 32, 8, 8)
-    few = Memory(piece_bytes=8 * 3 * 9 * 32 * 5)  # five rows at a time
+    few = Memory(piece_bytes=8 * 3 * 9 * 32 * 8 * 5)  # five rows of all eight pairs at a time, of 32
     assert_agree(attended(corr, x, memory=few, fast=fast), attended(corr, x, fast=fast), 1e-14)
 
 
@@ -130,17 +130,15 @@ def test_tables_that_hold_a_part_of_the_queries_each(fast):
         for part in (0, 1)
     ]
     pairs = [replace(pair, table=2 * pair.table + part) for pair in corr.pairs for part in (0, 1)]
-    split = replace(corr, pairs=tuple(pairs), tables=tuple(halves))
-    x, few = features(2, 4, 32, 8, 8), Memory(piece_bytes=8 * 3 * 9 * 32 * 5)
-    assert_agree(attended(split, x, memory=few, fast=fast), attended(corr, x, fast=fast), 1e-14)
+    divided = replace(corr, pairs=tuple(pairs), tables=tuple(halves))
+    x, few = features(2, 4, 32, 8, 8), Memory(piece_bytes=8 * 3 * 9 * 32 * 8 * 5)
+    assert_agree(attended(divided, x, memory=few, fast=fast), attended(corr, x, fast=fast), 1e-14)
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
-@pytest.mark.parametrize("codes", [0, 2**30])
-def test_codes_beyond_the_allowance_change_nothing(codes, fast):
-    """Nothing stays on the device; then the codes do, but not what is projected of them."""
+def test_codes_beyond_the_allowance_change_nothing(fast):
     corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
-    x, short = features(1, 4, 32, 8, 8), Memory(code_bytes=codes, projected_bytes=0)
+    x, short = features(1, 4, 32, 8, 8), Memory(code_bytes=0, projected_bytes=0)
     assert_agree(attended(corr, x, memory=short, fast=fast), attended(corr, x, fast=fast), 1e-13)
 
 
@@ -154,7 +152,7 @@ def test_what_a_ring_needs_does_not_grow_with_the_square_of_its_views():
 def test_memory_is_a_small_part_of_what_is_free():
     little, much = Memory.within(2**30, on_cpu=False), Memory.within(2**36, on_cpu=False)
     assert little.piece_bytes + little.code_bytes + little.projected_bytes < 2**29
-    assert (much.piece_bytes, much.projected_bytes) == (64 * 2**20, 512 * 2**20)
+    assert much == Memory()
     assert Memory.within(2**36, on_cpu=True).piece_bytes < much.piece_bytes
     assert Memory.within(0, on_cpu=False).piece_bytes > 0
 
@@ -261,10 +259,10 @@ def test_running_out_of_memory_is_no_reason_to_close_the_door(kernels, monkeypat
         is_cuda = True
 
     def out_of_memory(*_):
-        raise torch.OutOfMemoryError("out of memory")
+        raise torch.cuda.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(kernels, "attend", out_of_memory)
     monkeypatch.setattr(compiled, "_open", True)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(torch.cuda.OutOfMemoryError):
         compiled.attend(torch.zeros(2, 32).as_subclass(OnGPU))
     assert compiled._open
