@@ -25,8 +25,8 @@ MARGIN = 2  # pixels by which a lattice runs on past the wrap and over the poles
 CELL = 16  # pixels a side: for squares of this size it is known beforehand which views may have a weight in them
 BAND = 64  # rows blended at once, a multiple of CELL: bounds memory, and blocks this high stay in the processor's cache
 
-# Bands of rows with their colours (C, rows, width) and the largest edge distance of all views (rows, width), which is
-# positive where a view looks; bands without a view may be left out.
+# Bands that together are all rows, with their colours (C, rows, width) and the largest edge distance of all views
+# (rows, width). That is positive where a view looks; elsewhere it is black. Good until the next band is asked for.
 Joined = Iterator[tuple[slice, torch.Tensor, torch.Tensor]]
 
 
@@ -46,8 +46,9 @@ def multiband(views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
         first, last = max(rows.start, MARGIN), min(rows.stop, MARGIN + width // 2)
         inner = slice(first - rows.start, last - rows.start)
         if first < last:
-            planes = planes[:, inner, columns].clamp_(least, most)
-            yield slice(first - MARGIN, last - MARGIN), planes, largest[inner, columns]
+            largest = largest[inner, columns]
+            planes = planes[:, inner, columns].clamp_(least, most).mul_((largest > 0).to(planes))
+            yield slice(first - MARGIN, last - MARGIN), planes, largest
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,14 @@ from operator import attrgetter
 
 import torch
 
-from .blends import BAND, cell_middles
+from .blends import cell_middles
 from .cameras import Cameras
 from .equirect import averaged, check_pictures, equirect_angles, grid_from_world, halved
 from .overlap import CORNERS
 from .projection import Projection, half_reach
 
-CELLS, LEAST_CELL = 42, 16  # along a panorama's width, as in one 4096 wide, where its size allows; pixels
+CELLS = 42  # along a panorama's width, as in one 4096 wide, where its size allows
+LEAST_CELL, MOST_CELL = 16, 96  # pixels
 MOST_BORDER = 45.0  # degrees; a photo's middle stays opaque anyway
 
 
@@ -108,7 +109,7 @@ def read_photos(
 
 def _cells(overlay: Overlay, width: int) -> Iterator[Cell]:
     """The square cells of a panorama, all of one size, that photos may reach."""
-    size = max(LEAST_CELL, min(BAND, width // CELLS))
+    size = max(LEAST_CELL, min(MOST_CELL, width // CELLS))
     longitude, latitude = (cell_middles(angles, size) for angles in equirect_angles(width, width // 2))
     radius = size * math.sqrt(0.5) * 2 * math.pi / width
     middles = Projection.of(overlay.camera, longitude, latitude, "cpu")

@@ -49,7 +49,13 @@ def read_continued(pictures: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     height, width = pictures.shape[-2:]
     grid[0].clamp_(1 / width - 1, 1 - 1 / width)
     grid[1].clamp_(1 / height - 1, 1 - 1 / height)
-    grid = grid.permute(1, 2, 0)[None].expand(len(pictures), -1, -1, -1)
+    grid = grid.permute(1, 2, 0)
+    if len(pictures) == 1 and grid.device.type == "cpu":  # threads share out a batch only: it is made of the rows
+        return _read(pictures.expand(len(grid), -1, -1, -1), grid[:, None]).transpose(0, 2)
+    return _read(pictures, grid.expand(len(pictures), -1, -1, -1))
+
+
+def _read(pictures: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
@@ -73,11 +79,12 @@ class Projection:
         x, y, z = vectors[..., None, None].unbind(2)
         across = x * longitude.sin() + z * longitude.cos()
         upright, level = -y * latitude.sin()[:, None], latitude.cos()[:, None]
+        upright[:, 3:] += EDGE  # the edge itself counts as inside
         return Projection(*(table.float().to(device) for table in (across, upright, level)))
 
     def distance(self, view: int, rows: slice, columns: slice) -> torch.Tensor:
-        """(rows, columns) float32 edge distances of a view, with the edge itself counted as inside."""
-        return self._products(view, slice(3, 7), rows, columns).amin(0).add_(EDGE)
+        """(rows, columns) float32 edge distances of a view."""
+        return self._products(view, slice(3, 7), rows, columns).amin(0)
 
     def position(self, view: int, rows: slice, columns: slice) -> torch.Tensor:
         """(2, rows, columns) grid coordinates in a view; what lies behind it comes to lie far outside."""

@@ -9,7 +9,7 @@ import torch
 
 from .blends import BLENDS
 from .cameras import Cameras
-from .equirect import check_panoramas, check_pictures, halved, halvings, resize_panoramas, to_planes
+from .equirect import check_panoramas, check_pictures, empty_picture, halved, halvings, resize_panoramas, to_planes
 from .overlay import Overlay, check_overlay, read_photos
 from .projection import half_reach
 from .union import UnionDepth
@@ -54,34 +54,35 @@ def stitch(
     if overlay is not None:
         check_overlay(overlay, panoramas)
     width = width or (native if overlay is None else _native_with(overlay, native))
-    equirect = views.new_zeros(panoramas, width // 2, width, 3)
     if background is not None:
-        equirect[:] = _fitted_background(background, panoramas, width).to(views).permute(0, 2, 3, 1)
+        background = _fitted_background(background, panoramas, width).to(views)
     fades = background is not None or overlay is not None
     depth = UnionDepth(cameras, width, views.device) if fades else None
-    fade, largest = min(FADE, half_reach(cameras)), torch.full_like(equirect[0, ..., 0], -1)
+    fade = min(FADE, half_reach(cameras))
+    equirect = empty_picture(views.device, panoramas, width // 2, width, 3)
+    largest = empty_picture(views.device, width // 2, width)
 
     def opacity(rows: slice, columns: slice) -> torch.Tensor:
         inside = torch.maximum(largest[rows, columns], depth.read(rows, columns))
         return torch.where(largest[rows, columns] > 0, (inside / fade).clamp_(0, 1), 0)
 
     for rows, planes, distance in BLENDS[blend](halved(views, halvings(native / width)), cameras, width):
-        largest[rows] = distance
-        shown = (distance > 0).to(planes) if background is None else opacity(rows, slice(None))
-        _lay(planes.unflatten(0, (-1, 3)), shown, equirect[:, rows])
-    coverage = (largest > 0).to(largest)
+        largest[rows], planes = distance, planes.unflatten(0, (-1, 3))
+        if background is not None:
+            planes = torch.lerp(background[..., rows, :], planes, opacity(rows, slice(None)))
+        equirect[:, rows] = planes.movedim(1, -1)
     if overlay is not None:
-        _lay_photos(overlay, opacity if background is None else None, equirect, coverage)
-    return equirect, coverage.repeat(panoramas, 1, 1)
+        _lay_photos(overlay, opacity if background is None else None, equirect, largest)
+    return equirect, largest.gt_(0).expand(panoramas, -1, -1).contiguous()
 
 
 def _lay_photos(
     overlay: Overlay,
     below: Callable[[slice, slice], torch.Tensor] | None,
     equirect: torch.Tensor,
-    coverage: torch.Tensor,
+    largest: torch.Tensor,
 ) -> None:
-    """Lays photos over panoramas (P, H, 2 H, 3), and adds them to the coverage (H, 2 H), in place.
+    """Lays photos over panoramas (P, H, 2 H, 3), and adds them to the largest edge distances (H, 2 H), in place.
 
     below: how much there is, in rows and columns, that photos can fade into; none counts as 1 everywhere. Where it is 0
     photos are opaque up to their edge.
@@ -90,13 +91,8 @@ def _lay_photos(
         seen, opacity = (distance > 0).to(photos), overlay.opacity(distance)
         if below is not None:
             opacity = torch.maximum(opacity, 1 - below(rows, columns)) * seen
-        _lay(photos, opacity, equirect[:, rows, columns])
-        coverage[rows, columns] = torch.maximum(coverage[rows, columns], seen)
-
-
-def _lay(colours: torch.Tensor, opacity: torch.Tensor, equirect: torch.Tensor) -> None:
-    """Lays (P or 1, 3, rows, columns) colours of (rows, columns) opacity over (P, rows, columns, 3), in place."""
-    equirect.lerp_(colours.movedim(1, -1), opacity[..., None])
+        equirect[:, rows, columns].lerp_(photos.movedim(1, -1), opacity[..., None])
+        largest[rows, columns] = torch.maximum(largest[rows, columns], distance)
 
 
 def native_width(cameras: Cameras, image_width: int) -> int:
@@ -124,7 +120,8 @@ def _checked(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
         raise ValueError(
             f"{NODE}: only views taken from one point can be joined, but these cameras stand in different places."
         )
-    return to_planes(images).unflatten(0, (-1, cameras.views)).transpose(0, 1).flatten(1, 2)
+    planes = images[..., :3].movedim(-1, 1).float()  # the images' own memory where that can be: it is read only
+    return planes.unflatten(0, (-1, cameras.views)).transpose(0, 1).flatten(1, 2)
 
 
 def _fitted_background(background: torch.Tensor, panoramas: int, width: int) -> torch.Tensor:
