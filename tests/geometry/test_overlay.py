@@ -289,7 +289,7 @@ def test_a_photo_of_24_megapixels_adds_little():
     without, over = yardsticks(
         lambda: stitch(views, cameras, 4096), lambda: stitch(views, cameras, 4096, overlay=overlay)
     )
-    assert over - without < 5
+    assert over - without < 8
 
 
 PHOTO, CAMERA = torch.zeros(1, 32, 32, 3), source_camera(32, 32, RING)
