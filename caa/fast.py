@@ -26,7 +26,7 @@ def attend(
     """What attention.attend computes, up to rounding: (N, C) attended values of (N, C) queries, N = B V h w, over
     (B V, h, w, C) features."""
     reads, bias = tables.reads(features), tables.bias(layer, norm, features)
-    if not len(reads.query):  # nothing sees anything
+    if not len(reads.valid):  # nothing sees anything
         return bias.value.expand(query.shape)
     pixels = project(layer, norm, bias, features.flatten(0, 2))
     codes = tables.projected(layer, norm, bands, features)
@@ -51,13 +51,16 @@ def _attend_in_pieces(
     codes, size = tables.codes(bands, features), features.shape[1] * features.shape[2]
     batch = len(features) // tables.correspondences.views
     softmax = Softmax(split_heads(query), reads.unseen.repeat(batch))
-    for group in tables.groups(batch, features.device):
-        first = (group.key_views * size).int()[:, None, None, None]
+    panoramas = torch.arange(batch, device=features.device)[:, None, None] * tables.correspondences.views
+    for part in reads.batches:
+        query_of = (part.query + panoramas * size).flatten(0, 1)
+        first = ((part.key_view + panoramas) * size).int().flatten(0, 1)
         at_once = tables.memory.piece_bytes // (maps.sample_bytes * codes.shape[1] * len(first))
-        for rows in split(reads.rows[group.table], at_once):
+        for rows in split(part.rows, at_once):
             code = projected[rows] if projected else Codes.of(layer, norm, bias, codes[rows].to(features.device))
-            here = group.queries(reads.query[rows], size)
-            pixel = first + reads.pixel[rows]
+            own = slice(rows.start - part.rows.start, rows.stop - part.rows.start)
+            here = query_of[:, own].flatten()
+            pixel = first[:, own, None, None] + reads.pixel[rows]
             logits, scale = maps.logits(pixel, reads.weight[rows], query[here], code, norm.eps)
             logits.masked_fill_(~reads.valid[rows][..., None], -torch.inf)
             weights, fade = softmax.weigh(here, logits.flatten(0, 1))

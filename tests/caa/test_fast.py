@@ -146,7 +146,7 @@ def test_what_a_ring_needs_does_not_grow_with_the_square_of_its_views():
     few, many = (panorama_correspondences(ring(views, 90, 64, 64), 8, 8) for views in (8, 64))
     like = torch.zeros(1)
     assert len(many.pairs) == 8 * len(few.pairs)
-    assert len(Tables(many).reads(like).query) < 2.5 * len(Tables(few).reads(like).query)  # the views lie nearer
+    assert len(Tables(many).reads(like).valid) < 2.5 * len(Tables(few).reads(like).valid)  # the views lie nearer
 
 
 def test_memory_is_a_small_part_of_what_is_free():
