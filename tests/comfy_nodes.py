@@ -74,3 +74,8 @@ def host_node(node_class, **inputs):
     if hasattr(node_class, "define_schema"):
         return node_class.execute(**inputs).args[0]
     return getattr(node_class(), node_class.FUNCTION)(**inputs)[0]
+
+
+def zeros(views: int, height: int, width: int) -> dict:
+    """A LATENT of zeros."""
+    return {"samples": torch.zeros((views, 4, height, width))}
