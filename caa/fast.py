@@ -51,16 +51,13 @@ def _attend_in_pieces(
     codes, size = tables.codes(bands, features), features.shape[1] * features.shape[2]
     batch = len(features) // tables.correspondences.views
     softmax = Softmax(split_heads(query), reads.unseen.repeat(batch))
-    panoramas = torch.arange(batch, device=features.device)[:, None, None] * tables.correspondences.views
-    for part in reads.batches:
-        query_of = (part.query + panoramas * size).flatten(0, 1)
-        first = ((part.key_view + panoramas) * size).int().flatten(0, 1)
-        at_once = tables.memory.piece_bytes // (maps.sample_bytes * codes.shape[1] * len(first))
+    for part in tables.batches(batch, features):
+        at_once = tables.memory.piece_bytes // (maps.sample_bytes * codes.shape[1] * len(part.query))
         for rows in split(part.rows, at_once):
             code = projected[rows] if projected else Codes.of(layer, norm, bias, codes[rows].to(features.device))
             own = slice(rows.start - part.rows.start, rows.stop - part.rows.start)
-            here = query_of[:, own].flatten()
-            pixel = first[:, own, None, None] + reads.pixel[rows]
+            here = part.query[:, own].flatten()
+            pixel = part.key_view[:, own, None, None] * size + reads.pixel[rows]
             logits, scale = maps.logits(pixel, reads.weight[rows], query[here], code, norm.eps)
             logits.masked_fill_(~reads.valid[rows][..., None], -torch.inf)
             weights, fade = softmax.weigh(here, logits.flatten(0, 1))

@@ -13,7 +13,7 @@ from ..geometry.correspondence import Correspondences, Pair, SampleTable
 from .codes import code_of_zero, position_code
 from .memory import Memory
 from .projection import Bias, Codes
-from .reads import Reads, kept_codes
+from .reads import Batch, Reads, kept_codes
 from .softmax import accumulation_dtype
 
 OUTSIDE = -3.0  # normalised coordinate whose bilinear taps all lie outside of any map
@@ -87,6 +87,23 @@ class Tables:
         """All tables as the fast attention reads them, on the device of `like`."""
         dtype = accumulation_dtype(like.dtype)
         return self._once(("reads", dtype, like.device), lambda: Reads.of(self.correspondences, dtype, like.device))
+
+    def batches(self, panoramas: int, like: torch.Tensor) -> list[Batch]:
+        """Those of `reads` in a batch of that many panoramas: queries and views count through all of them."""
+
+        def make() -> list[Batch]:
+            views = torch.arange(panoramas, device=like.device)[:, None, None] * self.correspondences.views
+            size = self.correspondences.height * self.correspondences.width
+            return [
+                Batch(
+                    batch.rows,
+                    (batch.query + views * size).flatten(0, 1),
+                    (batch.key_view + views).flatten(0, 1).int(),
+                )
+                for batch in self.reads(like).batches
+            ]
+
+        return self._once(("batches", panoramas, like.device), make)
 
     def query_code(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """(C,) the code of queries; of depth, whose code is half as long, it is zero."""
