@@ -1,0 +1,62 @@
+"""The cameras of depth sequences: what they hold, and their parts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from golden_model import case
+
+from mvdiffusion_pack.geometry.depth import depth_overlaps
+from mvdiffusion_pack.geometry.posed import PosedViews
+
+
+def recorded(**changes) -> PosedViews:
+    """The cameras of the recorded depth case."""
+    data = case("depth")
+    depth = data["depths"][0]
+    views, height, width = depth.shape
+    fields = {"depth": depth, "keyframes": (0, 3, 5), **changes}
+    return PosedViews(data["K"].repeat(views, 1, 1), data["poses"][0], width, height, **fields)
+
+
+@pytest.fixture(scope="module")
+def cameras() -> PosedViews:
+    return recorded()
+
+
+def test_overlaps_are_those_of_all_pairs_and_computed_once(cameras):
+    assert torch.equal(cameras.overlaps, depth_overlaps(cameras, cameras.depth))
+    assert cameras.overlaps is cameras.overlaps
+
+
+@pytest.mark.parametrize("known_before", [False, True])
+def test_subset_has_the_overlaps_of_its_views(known_before):
+    cameras = recorded()
+    if known_before:
+        assert cameras.overlaps.shape == (6, 6)
+    some = cameras.subset((4, 1, 2))
+    assert torch.equal(some.overlaps, cameras.overlaps[[4, 1, 2]][:, [4, 1, 2]])
+    assert torch.equal(some.depth, cameras.depth[[4, 1, 2]])
+    assert some.names == ("4", "1", "2") and some.keyframes == ()
+
+
+def test_subset_of_the_same_views_is_the_same_object(cameras):
+    assert cameras.subset((1, 2)) is cameras.subset([1, 2])
+
+
+def test_depth_must_fit_the_cameras(cameras):
+    with pytest.raises(ValueError, match="views, height, width"):
+        recorded(depth=cameras.depth[:, :-1])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -1.0])
+def test_depth_is_finite_and_not_negative(cameras, value):
+    depth = cameras.depth.clone()
+    depth[2, 3, 4] = value
+    with pytest.raises(ValueError, match="finite metres"):
+        recorded(depth=depth)
+
+
+def test_key_frames_are_among_the_views():
+    with pytest.raises(ValueError, match="6 cameras"):
+        recorded(keyframes=(0, 6))
