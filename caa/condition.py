@@ -37,3 +37,13 @@ def add_condition(caa: nn.Module, widths: Widths, operations, dtype, device) -> 
     for name, branches in (("condition_downblocks", down), ("condition_upblocks", up)):
         made = [ConditionBranch(first, width, stride, operations, dtype, device) for width, stride in branches]
         setattr(caa, name, nn.ModuleList(made))
+
+
+def condition_features(caa: nn.Module, condition: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What each branch adds, by its name ('condition_downblocks.0'): (V, width, h / stride, w / stride).
+
+    condition: (V, 5, h, w), latents and mask of known views, zeros in the others. All branches are fed by one layer.
+    """
+    hidden = caa.condition_conv_in(condition)
+    sides = ("condition_downblocks", "condition_upblocks")
+    return {f"{side}.{i}": branch(hidden) for side in sides for i, branch in enumerate(getattr(caa, side))}

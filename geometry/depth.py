@@ -107,6 +107,19 @@ def carry(matrix: torch.Tensor, lifted: torch.Tensor) -> torch.Tensor:
     return torch.stack((u, v)).div_(z + EPSILON).masked_fill_(missing, NO_POINT)
 
 
+def inverse_depth(depth: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(V, height, width) float32 what the UNet is fed of (V, H, W) depth: the top-left pixel of each block of pixels.
+
+    1 / depth, scaled for each view so that its valid pixels span -1 (far) to 1 (near); -2 where there is no reading.
+    """
+    valid = depth > 0
+    inverse = 1 / (depth + EPSILON)
+    least = inverse.where(valid, torch.inf).amin((1, 2), keepdim=True)
+    greatest = inverse.where(valid, -torch.inf).amax((1, 2), keepdim=True)
+    scaled = (inverse - least) / (greatest - least + EPSILON) * 2 - 1
+    return F.interpolate(scaled.where(valid, -2.0)[:, None], size=(height, width), mode="nearest")[:, 0]
+
+
 def paired(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """How a code made for two numbers codes one: (n, k) numbers to (n, k, 2) pairs, and (n, k) which have the cosines.
 

@@ -10,6 +10,7 @@ import torch
 from ..caa.kinds import DEPTH, Kind
 from ..geometry.cameras import Cameras
 from ..geometry.neighbours import views_apart
+from ..geometry.posed import PosedViews
 from .inputs import check_given_images
 
 
@@ -24,11 +25,7 @@ def check_run(setup, kind: Kind | None, guider, sampler, noise: torch.Tensor, la
             "sampler, or sample it with Multi-View KSampler."
         )
     check_cameras(setup.cameras)
-    if kind == DEPTH:
-        raise ValueError(
-            "This MODEL holds depth weights, which need a depth map per view, and Panorama Cameras have none: load "
-            "panorama or outpainting weights."
-        )
+    _check_kind(kind, setup.cameras, guider.model_patcher)
     ratio = getattr(guider.model_patcher.get_model_object("latent_format"), "spacial_downscale_ratio", 8)
     _check_latents(setup.cameras, noise, ratio)
     if not torch.isfinite(latent_image).all():
@@ -56,18 +53,43 @@ def check_run(setup, kind: Kind | None, guider, sampler, noise: torch.Tensor, la
             _check_text(name, conditioning, setup.cameras.views, noise.shape[0], _context_width(guider.model_patcher))
 
 
+def _check_kind(kind: Kind | None, cameras: Cameras, model) -> None:
+    """Raises ValueError where weights or UNet were made for the other kind of cameras."""
+    if kind == DEPTH and not isinstance(cameras, PosedViews):
+        raise ValueError(
+            "This MODEL holds depth weights, which need a depth map per view, and Panorama Cameras have none: use "
+            "Depth Cameras, or load panorama or outpainting weights."
+        )
+    if not isinstance(cameras, PosedViews):
+        return
+    if kind not in (None, DEPTH):
+        raise ValueError(
+            f"This MODEL holds {kind.name} weights, which know nothing of depth, and the cameras are Depth Cameras: "
+            "load the authors' depth_gen.ckpt, or use Panorama Cameras."
+        )
+    inputs = getattr(model.get_model_object("diffusion_model"), "in_channels", None)
+    if inputs != DEPTH.in_channels:
+        raise ValueError(
+            f"Depth Cameras need a MODEL whose UNet takes depth beside the latents, {DEPTH.in_channels} input channels "
+            f"in all, and this one has {inputs}: load the authors' depth_gen.ckpt with Load MVDiffusion Checkpoint."
+        )
+
+
 def check_cameras(cameras: Cameras) -> None:
     """Raises ValueError for cameras that can cut pictures but not be sampled."""
-    if not cameras.rings:
+    node = "Depth Cameras" if isinstance(cameras, PosedViews) else "Panorama Cameras"
+    if not cameras.rings and node == "Panorama Cameras":
         raise ValueError(
             "These cameras have no neighbours (the faces of a cube do not overlap): they cut and join pictures, but "
             "cannot be sampled. Choose ring, sphere or rings in Panorama Cameras."
         )
     if cameras.width % 64 or cameras.height % 64:
         raise ValueError(
-            f"Panorama Cameras: views that are sampled need a width and a height that are multiples of 64, not "
+            f"{node}: views that are sampled need a width and a height that are multiples of 64, not "
             f"{cameras.width} x {cameras.height}."
         )
+    if isinstance(cameras, PosedViews):
+        return
     if apart := views_apart(cameras):
         does, those = ("does", "a view that does") if len(apart) == 1 else ("do", "views that do")
         raise ValueError(

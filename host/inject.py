@@ -2,6 +2,7 @@
 
 At each place stands a `Site`: a layer without parameters that passes its input through. The host calls `run_site` in
 its stead (a forward_timestep_embed patch), which finds the run, and in the run the block, in the transformer options.
+The image condition of depth weights has sites of its own.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from torch import nn
 from ..caa.kinds import Widths
 
 RUN = "mvdiffusion_run"  # the transformer option that holds the sampling run
+DOWN, UP = "condition_downblocks.{}", "condition_upblocks.{}"  # sites named as the weights of their branches
 
 
 class Site(nn.Module):
-    """A place for one CAA block. By itself, and in runs that do not know it, it changes nothing."""
+    """A place for one CAA block or branch. By itself, and in runs that do not know it, it changes nothing."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -38,7 +40,7 @@ def run_site(site: Site, x: torch.Tensor, emb, context, transformer_options: dic
 
 @dataclass(frozen=True)
 class Place:
-    """A site's name, the layers it stands among, the number of layers before it, and the width of its features."""
+    """A site's name, the layers it stands among, how many of them come before it, and the width of its features."""
 
     name: str
     layers: nn.Sequential
@@ -53,23 +55,34 @@ def places(unet: UNetModel) -> list[Place]:
         the value without CAA; the last level's at the head of the middle block.
     mid_inside: after the middle block's first residual layer. mid_end: at the middle block's end.
     decoder.j: before the upsampler of level j; the last level's at the end of the last output block.
+    condition_downblocks.i: where level i begins, so that its skip connections carry the branch; the last one once more
+        before the middle block, seen by no skip connection.
+    condition_upblocks.j: before level j's first skip connection: after the middle block, and after the upsamplers.
+    Where several share a place they stand in this order.
     """
-    found = []
+    first = unet.input_blocks[0]
+    found = [Place(DOWN.format(0), first, len(_layers(first)), unet.model_channels)]
+    level = 0
     for block in unet.input_blocks:
         for index, layer in enumerate(_layers(block)):
             if isinstance(layer, Downsample):
-                found.append(Place(f"encoder.{len(found)}", block, index, layer.channels))
+                found.append(Place(f"encoder.{level}", block, index, layer.channels))
+                level += 1
+                found.append(Place(DOWN.format(level), block, index + 1, layer.out_channels))
     middle = _layers(unet.middle_block)
     width = middle[0].out_channels
-    found.append(Place(f"encoder.{len(found)}", unet.middle_block, 0, middle[0].channels))
+    found.append(Place(f"encoder.{level}", unet.middle_block, 0, middle[0].channels))
+    found.append(Place(DOWN.format(level), unet.middle_block, 0, middle[0].channels))
     found.append(Place("mid_inside", unet.middle_block, 1, width))
     found.append(Place("mid_end", unet.middle_block, len(middle), width))
+    found.append(Place(UP.format(0), unet.middle_block, len(middle), width))
     level = 0
     for block in unet.output_blocks:
         for index, layer in enumerate(_layers(block)):
             if isinstance(layer, Upsample):
                 found.append(Place(f"decoder.{level}", block, index, layer.channels))
                 level += 1
+                found.append(Place(UP.format(level), block, index + 1, layer.out_channels))
     last = unet.output_blocks[-1]
     found.append(Place(f"decoder.{level}", last, len(_layers(last)), _layers(last)[0].out_channels))
     return found
@@ -95,7 +108,8 @@ def inject(patcher) -> None:
     unet = patcher.model.diffusion_model
     if any(isinstance(layer, Site) for layer in unet.middle_block):
         return
-    for place in sorted(places(unet), key=lambda place: place.index, reverse=True):
+    # From the end, so that indices stay true; the later of two at one place first, so that the earlier gets before it.
+    for place in reversed(sorted(places(unet), key=lambda place: place.index)):
         entries = list(place.layers._modules.items())
         entries.insert(place.index, ("mvdiffusion_" + place.name.replace(".", "_"), Site(place.name)))
         place.layers._modules = type(place.layers._modules)(entries)

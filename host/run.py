@@ -1,29 +1,28 @@
-"""A sampling run over all views at once: what is checked before it, what it needs, and how it reaches the blocks.
+"""A sampling run over all views: what nodes tell a MODEL, what is checked before the run, and how it begins.
 
 A MODEL carries `Setup` in its transformer options. When sampling starts, `begin_run` checks everything against it and
-puts a `Run` into the options of that run alone; the sites in the UNet find it there, and it is gone with the run.
+puts the run's `Windows` into the options of that run alone; `predict` finds them there, and they are gone with the run.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import comfy.model_management
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
-from einops import rearrange
 
 from ..caa.blocks import CAA
-from ..caa.memory import Memory
-from ..caa.tables import Tables
 from ..geometry.cameras import Cameras
-from ..geometry.correspondence import Correspondences, panorama_correspondences
+from ..geometry.windows import Window
 from .checks import check_cameras, check_run
-from .inject import RUN, Site, eject, inject, run_site
+from .inject import Site, eject, inject, run_site
 from .inputs import repeat_given_images
 from .preview import with_live_preview
+from .views import WINDOWS, Allowance, Run, Windows, predict
 
 KEY = "mvdiffusion"
 ATTENTION = "auto", "plain"
@@ -35,11 +34,15 @@ class Setup:
     """What the nodes have told a MODEL.
 
     strength: of its CAA blocks; None: it has none. attention: how they attend, one of ATTENTION. cameras: its cameras.
+    windows: the views that are denoised together; none: all. known: (V, C, h, w) latents between which views are made:
+    the first and the last view of each window know theirs. None: nothing is known.
     """
 
     strength: float | None = None
     attention: str = ATTENTION[0]
     cameras: Cameras | None = None
+    windows: tuple[Window, ...] = ()
+    known: torch.Tensor | None = None
 
 
 def setup_of(model) -> Setup:
@@ -59,11 +62,17 @@ def with_blocks(model, blocks_patcher, strength: float, attention: str = ATTENTI
     return model
 
 
-def with_cameras(model, cameras: Cameras):
-    """A clone of MODEL that any sampler of the host samples over all views of `cameras`."""
-    model = _with_setup(model, cameras=cameras)
-    model.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)
-    model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, partial(with_live_preview, cameras))
+def with_cameras(model, cameras: Cameras, windows: Sequence[Window] = (), known: torch.Tensor | None = None):
+    """A clone of MODEL that any sampler of the host samples over all views of `cameras`; the rest as in `Setup`."""
+    model = _with_setup(model, cameras=cameras, windows=tuple(windows), known=known)
+    wrappers = {
+        WrappersMP.PREPARE_SAMPLING: prepare_for_window,
+        WrappersMP.APPLY_MODEL: predict,
+        WrappersMP.SAMPLER_SAMPLE: partial(with_live_preview, cameras),
+    }
+    for place, wrapper in wrappers.items():
+        model.remove_wrappers_with_key(place, KEY)
+        model.add_wrapper_with_key(place, KEY, wrapper)
     return model
 
 
@@ -75,50 +84,6 @@ def _with_setup(model, **changes):
     return model
 
 
-class Run:
-    """One sampling run: cameras, blocks, and the tables that follow from them."""
-
-    def __init__(self, cameras: Cameras, caa: CAA, strength: float, attention: str = ATTENTION[0]) -> None:
-        self.cameras, self.caa, self.strength, self.attention = cameras, caa, strength, attention
-        self._memory: Memory | None = None
-        self._tables: dict[tuple[int, int], Tables] = {}
-
-    def tables(self, height: int, width: int, device: torch.device) -> Tables:
-        """The tables at one feature size, made when first asked for: models are loaded then, and memory is known."""
-        if self._memory is None:
-            self._memory = Memory.within(comfy.model_management.get_free_memory(device), device.type == "cpu")
-        if (height, width) not in self._tables:
-            fast = self.attention == "auto"
-            self._tables[height, width] = Tables(self.correspondences(height, width), self._memory, fast)
-        return self._tables[height, width]
-
-    def correspondences(self, height: int, width: int) -> Correspondences:
-        """Which points of the views correspond, at one feature size."""
-        return panorama_correspondences(self.cameras, height, width)
-
-    def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        """x + strength (block(x) - x) for the block of site `name`; (B V, C, h, w) features, views within panoramas.
-
-        Raises ValueError where the batch is no multiple of the views.
-        """
-        found = self.caa.at_site(name)
-        if found is None or self.strength == 0:
-            return x
-        views = self.cameras.views
-        if x.shape[0] % views:
-            raise ValueError(
-                f"MVDiffusion's blocks got a batch of {x.shape[0]} for {views} cameras: it must be a multiple of the "
-                "views. A node between Apply Cameras and the sampler splits the batch; views are sampled together."
-            )
-        tables = self.tables(*x.shape[-2:], x.device)
-        if not tables.correspondences.pairs:
-            return x
-        block, bands = found
-        panoramas = rearrange(x, "(p v) c h w -> p v c h w", v=views)
-        y = block(panoramas, tables, bands).flatten(0, 1)
-        return y if self.strength == 1 else x + self.strength * (y - x)
-
-
 def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
     """The host's OUTER_SAMPLE wrapper: checks the run before any model is loaded, then makes it and drops it."""
     guider = executor.class_obj
@@ -127,15 +92,44 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     caa = patchers[0].model if patchers else None
     check_run(setup, None if caa is None else caa.kind, guider, sampler, noise, latent_image, denoise_mask)
     guider.conds = repeat_given_images(guider.conds, setup.cameras.views, noise.shape[0])
-    options = guider.model_options["transformer_options"]
-    if caa is not None:
-        options[RUN] = Run(setup.cameras, caa, setup.strength, setup.attention)
-    else:
+    if caa is None:
         logger.warning("This MODEL has no MVDiffusion blocks: its views are sampled together but will not agree.")
+    options = guider.model_options["transformer_options"]
+    options[WINDOWS] = _windows(setup, caa, guider.model_patcher.get_model_object("latent_format"))
     try:
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     finally:
-        options.pop(RUN, None)
+        options.pop(WINDOWS, None)
+
+
+def prepare_for_window(executor, model, noise_shape, *args, **kwargs):
+    """The host's PREPARE_SAMPLING wrapper: makes room for the largest window instead of all views."""
+    setup = setup_of(model)
+    if setup.windows:
+        scenes = noise_shape[0] // setup.cameras.views
+        noise_shape = [scenes * max(map(len, setup.windows)), *noise_shape[1:]]
+    return executor(model, noise_shape, *args, **kwargs)
+
+
+def _windows(setup: Setup, caa: CAA | None, latent_format) -> Windows:
+    """What the views of a run are denoised by."""
+    cameras, allowance = setup.cameras, Allowance()
+    known = None if setup.known is None else latent_format.process_in(setup.known)
+    parts = []
+    for window in setup.windows or (tuple(range(cameras.views)),):
+        condition = None if known is None else _condition(known[list(window)])
+        whole = window == tuple(range(cameras.views))
+        seen_by = cameras if whole else cameras.subset(window)
+        parts.append((window, Run(seen_by, caa, setup.strength, setup.attention, condition, allowance)))
+    return Windows(cameras.views, tuple(parts), known)
+
+
+def _condition(known: torch.Tensor) -> torch.Tensor:
+    """(n, 5, h, w) image condition of a window over views whose first and last are known, from (n, 4, h, w) latents."""
+    condition = torch.zeros((len(known), 5, *known.shape[2:]), dtype=known.dtype, device=known.device)
+    for end in (0, -1):
+        condition[end, :4], condition[end, 4] = known[end], 1
+    return condition
 
 
 def empty_latent(cameras: Cameras, panoramas: int) -> dict:

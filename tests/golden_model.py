@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from mvdiffusion_pack.caa.checkpoint import CAAWeights, read_caa
 from mvdiffusion_pack.geometry.cameras import Cameras
+from mvdiffusion_pack.geometry.posed import PosedViews
 
 GOLDEN = Path(__file__).parent / "golden"
 UNET_CONFIG = {
@@ -43,6 +44,14 @@ def case_cameras(name: str, size: int = 128) -> Cameras:
     cam_to_world = torch.eye(4, dtype=torch.float64).repeat(len(rotation), 1, 1)
     cam_to_world[:, :3, :3] = rotation
     return Cameras(case(name)["K"][0], cam_to_world, size, size, (len(rotation),))
+
+
+def depth_cameras(name: str = "depth") -> PosedViews:
+    """The cameras of a recorded depth case."""
+    data = case(name)
+    depth = data["depths"][0]
+    views, height, width = depth.shape
+    return PosedViews(data["K"].repeat(views, 1, 1), data["poses"][0], width, height, depth=depth)
 
 
 def golden_model(name: str = "pano", in_channels: int = 4, dtype: torch.dtype = torch.float32):

@@ -19,6 +19,7 @@ from mvdiffusion_pack.geometry.depth import (
     depth_overlap,
     depth_overlaps,
     depth_projection,
+    inverse_depth,
     lift,
     paired,
 )
@@ -318,3 +319,15 @@ def test_codes_are_those_of_pairs_in_query_major_order(queries, neighbours, coun
         torch.testing.assert_close(code[first], torch.cat((a.sin(), b.sin())))
         if first + 1 < len(code):
             torch.testing.assert_close(code[first + 1], torch.cat((a.cos(), b.cos())))
+
+
+def test_inverse_depth_is_the_recorded_one():
+    data = case("depth")
+    small = inverse_depth(data["depths"][0], 24, 32)
+    torch.testing.assert_close(small, data["inverse_depth_small"].view_as(small), rtol=0, atol=2e-6)
+
+
+def test_inverse_depth_spans_all_of_a_view_and_marks_what_has_none():
+    depth = torch.tensor([[[2.0, 4.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    expected = torch.tensor([[[-1 / 3, -1.0], [-2.0, 1.0]], [[-2.0, -2.0], [-2.0, -2.0]]])
+    torch.testing.assert_close(inverse_depth(depth, 2, 2), expected, rtol=0, atol=1e-5)

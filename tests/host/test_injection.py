@@ -134,13 +134,17 @@ def test_places_are_the_published_ones(comfy):
         if any(isinstance(layer, inject.Site) for layer in block)
     }
     assert found == {
-        "input.3": ["encoder.0", "Downsample"],
-        "input.6": ["encoder.1", "Downsample"],
-        "input.9": ["encoder.2", "Downsample"],
-        "middle.0": ["encoder.3", "ResBlock", "mid_inside", "SpatialTransformer", "ResBlock", "mid_end"],
-        "output.2": ["ResBlock", "decoder.0", "Upsample"],
-        "output.5": ["ResBlock", "SpatialTransformer", "decoder.1", "Upsample"],
-        "output.8": ["ResBlock", "SpatialTransformer", "decoder.2", "Upsample"],
+        "input.0": ["Conv2d", "condition_downblocks.0"],
+        "input.3": ["encoder.0", "Downsample", "condition_downblocks.1"],
+        "input.6": ["encoder.1", "Downsample", "condition_downblocks.2"],
+        "input.9": ["encoder.2", "Downsample", "condition_downblocks.3"],
+        "middle.0": [
+            *("encoder.3", "condition_downblocks.3", "ResBlock", "mid_inside", "SpatialTransformer", "ResBlock"),
+            *("mid_end", "condition_upblocks.0"),
+        ],
+        "output.2": ["ResBlock", "decoder.0", "Upsample", "condition_upblocks.1"],
+        "output.5": ["ResBlock", "SpatialTransformer", "decoder.1", "Upsample", "condition_upblocks.2"],
+        "output.8": ["ResBlock", "SpatialTransformer", "decoder.2", "Upsample", "condition_upblocks.3"],
         "output.11": ["ResBlock", "SpatialTransformer", "decoder.3"],
     }
 

@@ -1,0 +1,178 @@
+"""Views that are denoised together: what the sites in the UNet and its inputs get to know of them.
+
+A sampling run has one `Together` for all its views, or several: windows, whose predictions are averaged where they
+share views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import comfy.model_management
+import torch
+from einops import rearrange
+
+from ..caa.blocks import CAA
+from ..caa.condition import condition_features
+from ..caa.memory import Memory
+from ..caa.tables import Tables
+from ..geometry.cameras import Cameras
+from ..geometry.correspondence import Correspondences, panorama_correspondences
+from ..geometry.depth import depth_correspondences, inverse_depth
+from ..geometry.posed import PosedViews
+from ..geometry.windows import Window
+from .inject import RUN
+
+WINDOWS = "mvdiffusion_windows"  # the transformer option that holds the windows of a sampling run
+
+
+class Allowance:
+    """The memory that a sampling run may use, of which the host is asked once, when models are loaded."""
+
+    def __init__(self) -> None:
+        self._memory: Memory | None = None
+
+    def on(self, device: torch.device) -> Memory:
+        """What may be used on the run's device."""
+        if self._memory is None:
+            self._memory = Memory.within(comfy.model_management.get_free_memory(device), device.type == "cpu")
+        return self._memory
+
+
+class Run:
+    """V views denoised together: cameras, blocks, and all that follows from them.
+
+    condition: (V, 5, h, w) latents and mask of the known views among them; None: nothing is known, no branch runs.
+    """
+
+    def __init__(
+        self,
+        cameras: Cameras,
+        caa: CAA | None,
+        strength: float | None,
+        attention: str = "auto",
+        condition: torch.Tensor | None = None,
+        allowance: Allowance | None = None,
+    ) -> None:
+        self.cameras, self.caa, self.strength, self.attention = cameras, caa, strength, attention
+        self.condition = condition
+        self._allowance = allowance or Allowance()
+        self._tables: dict[tuple[int, int], Tables] = {}
+        self._features: dict[tuple[torch.dtype, torch.device], dict[str, torch.Tensor]] = {}
+
+    @cached_property
+    def own_inputs(self) -> torch.Tensor | None:
+        """(V, 1, h, w) channels that the UNet is fed beside the latents, None for panoramas: those of the host."""
+        if not isinstance(self.cameras, PosedViews):
+            return None
+        return inverse_depth(self.cameras.depth, self.cameras.height // 8, self.cameras.width // 8)[:, None]
+
+    def tables(self, height: int, width: int, device: torch.device) -> Tables:
+        """The tables at one feature size, made when first asked for: models are loaded then, and memory is known."""
+        if (height, width) not in self._tables:
+            fast, memory = self.attention == "auto", self._allowance.on(device)
+            self._tables[height, width] = Tables(self.correspondences(height, width), memory, fast)
+        return self._tables[height, width]
+
+    def correspondences(self, height: int, width: int) -> Correspondences:
+        """Which points of the views correspond, at one feature size."""
+        cameras = self.cameras
+        if isinstance(cameras, PosedViews):
+            return depth_correspondences(cameras, cameras.depth, height, width, cameras.min_overlap, cameras.overlaps)
+        return panorama_correspondences(cameras, height, width)
+
+    def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """What stands at site `name`; (B V, C, h, w) features, views within panoramas.
+
+        A block gives x + strength (block(x) - x), a branch of the image condition x and its part.
+        Raises ValueError where the batch is no multiple of the views.
+        """
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if name.startswith("condition_"):
+            return x if self.condition is None else x + self._branch(name, x)
+        found = None if self.caa is None else self.caa.at_site(name)
+        if found is None or self.strength == 0:
+            return x
+        panoramas_in(x.shape[0], self.cameras.views)
+        tables = self.tables(*x.shape[-2:], x.device)
+        if not tables.correspondences.pairs:
+            return x
+        block, bands = found
+        panoramas = rearrange(x, "(p v) c h w -> p v c h w", v=self.cameras.views)
+        y = block(panoramas, tables, bands).flatten(0, 1)
+        return y if self.strength == 1 else x + self.strength * (y - x)
+
+    def _branch(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """(B V, C, h, w): what one branch adds. The condition is the same in all steps, and so are its features."""
+        key = x.dtype, x.device
+        if key not in self._features:
+            features = condition_features(self.caa, self.condition.to(x))
+            size = sum(feature.numel() * feature.element_size() for feature in features.values())
+            kept = self._allowance.on(x.device).keep_code(size)
+            self._features[key] = features if kept else {name: part.to("cpu") for name, part in features.items()}
+        part = self._features[key][name].to(x.device)
+        return part.repeat(panoramas_in(x.shape[0], self.cameras.views), 1, 1, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """How the V views of a sampling run are denoised: in windows, each with a `Run` of its own.
+
+    known: (V, C, h, w) latents that views in no window keep.
+    """
+
+    views: int
+    parts: tuple[tuple[Window, Run], ...]
+    known: torch.Tensor | None = None
+
+
+def predict(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):  # noqa: B006
+    """The host's APPLY_MODEL wrapper: (B V, C, h, w) denoised, window by window.
+
+    Of a view in several windows it is the mean of their predictions: all of them carry one latent.
+    """
+    windows = transformer_options.get(WINDOWS)
+    if windows is None:
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+    batch = len(x)
+    panoramas, device = panoramas_in(batch, windows.views), x.device
+    given = {"x": x, "t": t, "c_concat": c_concat, "c_crossattn": c_crossattn, "control": control, **kwargs}
+    total, count = torch.zeros_like(x, dtype=torch.float32), torch.zeros((batch, 1, 1, 1), device=device)
+    for views, run in windows.parts:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        whole = views == tuple(range(windows.views))
+        rows = (torch.arange(panoramas)[:, None] * windows.views + torch.tensor(views)).flatten().to(device)
+        part = given if whole else _rows(given, rows, batch)
+        if run.own_inputs is not None:
+            part = part | {"c_concat": run.own_inputs.repeat(panoramas, 1, 1, 1)}
+        order = (part.pop(name) for name in ("x", "t", "c_concat", "c_crossattn", "control"))
+        denoised = executor(*order, transformer_options | {RUN: run}, **part)
+        if whole and len(windows.parts) == 1:
+            return denoised
+        total.index_add_(0, rows, denoised.float())
+        count.index_add_(0, rows, torch.ones((len(rows), 1, 1, 1), device=device))
+    rest = torch.zeros_like(total) if windows.known is None else windows.known.to(total).repeat(panoramas, 1, 1, 1)
+    return torch.where(count > 0, total / count.clamp(min=1), rest).to(x.dtype)
+
+
+def panoramas_in(batch: int, views: int) -> int:
+    """How often a batch holds all views. Raises ValueError where it is no multiple of them."""
+    if batch % views:
+        raise ValueError(
+            f"MVDiffusion's blocks got a batch of {batch} for {views} cameras: it must be a multiple of the "
+            "views. A node between Apply Cameras and the sampler splits the batch; views are sampled together."
+        )
+    return batch // views
+
+
+def _rows(value: Any, rows: torch.Tensor, batch: int) -> Any:
+    """The rows of all tensors of `batch` rows, in whatever dicts and lists they are."""
+    if isinstance(value, torch.Tensor):
+        return value[rows.to(value.device)] if value.ndim and len(value) == batch else value
+    if isinstance(value, dict):
+        return {key: _rows(item, rows, batch) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_rows(item, rows, batch) for item in value)
+    return value
