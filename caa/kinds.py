@@ -19,6 +19,7 @@ class Kind:
     code_dims: how many coordinates the position code has: 2 displacements, or 1 difference of depths.
     residual: a residual block follows each attention block.
     condition: the file holds the branches of the image condition (interpolation between key frames).
+    tuned: the UNet in the file was trained together with the blocks; else it is SD 2's own.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Kind:
     code_dims: int
     residual: bool
     condition: bool
+    tuned: bool
 
     @property
     def attention_prefix(self) -> str:
@@ -49,9 +51,10 @@ class Widths:
         return {**encoder, "mid": self.mid, **decoder}
 
 
-PANORAMA = Kind("panorama", in_channels=4, middle="inside", code_dims=2, residual=False, condition=False)
-OUTPAINTING = Kind("outpainting", in_channels=9, middle="inside", code_dims=2, residual=False, condition=False)
-DEPTH = Kind("depth", in_channels=5, middle="end", code_dims=1, residual=True, condition=True)
+_AROUND = {"middle": "inside", "code_dims": 2, "residual": False, "condition": False, "tuned": False}
+PANORAMA = Kind("panorama", in_channels=4, **_AROUND)
+OUTPAINTING = Kind("outpainting", in_channels=9, **_AROUND)
+DEPTH = Kind("depth", in_channels=5, middle="end", code_dims=1, residual=True, condition=True, tuned=True)
 KINDS = {kind.name: kind for kind in (PANORAMA, OUTPAINTING, DEPTH)}
 
 

@@ -137,6 +137,16 @@ def _check_latents(cameras: Cameras, noise: torch.Tensor, ratio: int) -> None:
         )
 
 
+def check_window(node: str, window: int, overlap: int, least: int = 2) -> None:
+    """Raises ValueError for windows that do not move on, or hold fewer than `least` views. 0: no windows."""
+    least = max(least, overlap + 1)
+    if window and window < least:
+        raise ValueError(
+            f"{node}: a window of {window} views that shares {overlap} with the next one is too small: window must be "
+            f"{least} or more, or 0 for all views at once."
+        )
+
+
 def check_panoramas_of(latent_image: dict, cameras: Cameras, panoramas: int) -> None:
     """Raises ValueError where a LATENT holds the views of fewer panoramas than Multi-View KSampler is to make."""
     rows = latent_image["samples"].shape[0]

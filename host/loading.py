@@ -45,6 +45,30 @@ def load_base_patcher(path: str | Path, part: str, disable_dynamic: bool = False
     return model if part == "model" else (clip or vae).patcher
 
 
+def unet_patches(path: str | Path, model) -> dict[str, tuple[str, tuple[torch.Tensor]]]:
+    """The file's UNet as patches for the MODEL that set its weights; none where the file holds none.
+
+    Tensors stay mapped until the host copies them. Raises ValueError, one sentence, where it is another UNet's.
+    """
+    prefix = caa_prefix(read_shapes(path)[0]) + "unet."
+    tensors = _without_prefix(read_tensors(path, [prefix]), prefix)
+    if not tensors:
+        return {}
+    names = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
+    unknown = [key for key in tensors if key not in names]
+    own = [
+        key.removeprefix("diffusion_model.") for key in model.model_state_dict() if key.startswith("diffusion_model.")
+    ]
+    given = {names[key]: tensor for key, tensor in tensors.items() if key in names}
+    missing = [key for key in own if key not in given]
+    if unknown or missing:
+        raise ValueError(
+            f"{path}: its UNet is not this MODEL's ({len(unknown)} weights too many, {len(missing)} too few, such as "
+            f"{(unknown + missing)[0]}): take SD 2 depth, or all from this file with Load MVDiffusion Checkpoint."
+        )
+    return {f"diffusion_model.{key}": ("set", (tensor,)) for key, tensor in given.items()}
+
+
 def _load(path: str | Path, parts: tuple[str, ...], disable_dynamic: bool = False):
     """(MODEL, CLIP, VAE), None for those not in `parts`."""
     state = _host_state_dict(path)

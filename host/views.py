@@ -118,14 +118,10 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """How the V views of a sampling run are denoised: in windows, each with a `Run` of its own.
-
-    known: (V, C, h, w) latents that views in no window keep.
-    """
+    """How the V views of a sampling run are denoised: in windows, which hold all of them, each with its `Run`."""
 
     views: int
     parts: tuple[tuple[Window, Run], ...]
-    known: torch.Tensor | None = None
 
 
 def predict(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):  # noqa: B006
@@ -153,8 +149,7 @@ def predict(executor, x, t, c_concat=None, c_crossattn=None, control=None, trans
             return denoised
         total.index_add_(0, rows, denoised.float())
         count.index_add_(0, rows, torch.ones((len(rows), 1, 1, 1), device=device))
-    rest = torch.zeros_like(total) if windows.known is None else windows.known.to(total).repeat(panoramas, 1, 1, 1)
-    return torch.where(count > 0, total / count.clamp(min=1), rest).to(x.dtype)
+    return (total / count).to(x.dtype)
 
 
 def panoramas_in(batch: int, views: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import comfy.model_management
 import comfy.model_patcher
@@ -13,10 +14,11 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..caa.blocks import CAA
-from ..caa.checkpoint import BASE, CAAWeights, write_slim
+from ..caa.checkpoint import BASE, CAAWeights, read_caa, write_slim
 from ..caa.kinds import Kind, Widths
 from .checks import check_prediction
 from .inject import unet_widths
+from .loading import unet_patches
 from .run import ATTENTION, KEY, logger, with_blocks
 
 STORED = (torch.float16, torch.bfloat16, torch.float32)
@@ -39,6 +41,30 @@ def attach_weights(model, read: Callable[[], CAAWeights], strength: float, atten
         logger.warning("These MVDiffusion weights were trained with %s: with another base, views may not agree.", BASE)
     dtype = model.model_dtype() if model.model_dtype() in STORED else torch.float16
     return with_blocks(model, caa_patcher(read, dtype, weights=weights), strength, attention)
+
+
+def with_tuned_unet(model, path: str | Path):
+    """A clone of MODEL whose UNet has the weights of an authors' file, where that was trained with its blocks.
+
+    They are patches that go first, so that LoRAs before or after this give one picture; MODEL stays untouched.
+    Raises ValueError where the UNet is another one.
+    """
+    if not read_caa(path).kind.tuned:
+        return model
+    patches = {key: Tuned(patch) for key, patch in unet_patches(path, model).items()}
+    if not patches:
+        logger.warning("%s holds no UNet: the MODEL's own one is used, which has to be the authors' depth model.", path)
+        return model
+    model = model.clone()
+    model.add_patches(patches)
+    for key in patches:
+        *others, own = model.patches[key]
+        model.patches[key] = [own, *(patch for patch in others if not isinstance(patch[1], Tuned))]
+    return model
+
+
+class Tuned(tuple):
+    """A patch of `with_tuned_unet`: a later file's takes the place of an earlier one's."""
 
 
 def caa_patcher(

@@ -14,7 +14,7 @@ from .loaders import (
 )
 from .output import PreviewPanorama, SavePanorama
 from .panorama import EquirectToViews, SourceImageToViews, StitchEquirect
-from .sampling import ApplyCameras, MultiViewKSampler
+from .sampling import ApplyCameras, InterpolateKeyframes, MultiViewKSampler
 from .text import MultiViewTextEncode
 
 register_models_folder()
@@ -33,6 +33,7 @@ class MVDiffusionExtension(ComfyExtension):
             MultiViewTextEncode,
             ApplyCameras,
             MultiViewKSampler,
+            InterpolateKeyframes,
             StitchEquirect,
             EquirectToViews,
             PreviewPanorama,

@@ -17,12 +17,12 @@ from ..host.demo import demo_models
 from ..host.inject import unet_widths
 from ..host.loading import load_base_models
 from ..host.run import ATTENTION
-from ..host.weights import attach_weights, save_weights
+from ..host.weights import attach_weights, save_weights, with_tuned_unet
 from .schema import schema
 
 FOLDER = "mvdiffusion"
 WHERE = (
-    "put the authors' pano.ckpt or pano_outpaint.ckpt (linked in the Model Zoo of github.com/Tangshitao/MVDiffusion) "
+    "put the authors' pano.ckpt, pano_outpaint.ckpt or depth_gen.ckpt (Model Zoo of github.com/Tangshitao/MVDiffusion) "
     "into ComfyUI/models/mvdiffusion, then press R to refresh; without it, Load Demo Model shows how everything works"
 )
 NO_FILE = "(no file in models/mvdiffusion)"
@@ -88,7 +88,8 @@ class LoadMVDiffusion(io.ComfyNode):
             node_id="MVDiffusionLoad",
             display_name="Load MVDiffusion",
             description="Puts MVDiffusion's correspondence-aware attention into a Stable Diffusion 2 MODEL, so that "
-            "views sampled together agree. LoRAs and ControlNets go before or after it.",
+            "views sampled together agree. LoRAs and ControlNets go before or after it. Depth weights bring their own "
+            "UNet along.",
             search_aliases=["panorama", "multi-view", "caa", "correspondence"],
             inputs=[
                 io.Model.Input("model", tooltip="Stable Diffusion 2 (512-base), as the host's loader gives it."),
@@ -109,7 +110,9 @@ class LoadMVDiffusion(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
-        return io.NodeOutput(attach_weights(model, partial(read_caa, _path(checkpoint)), strength, attention))
+        path = _path(checkpoint)
+        model = attach_weights(model, partial(read_caa, path), strength, attention)
+        return io.NodeOutput(with_tuned_unet(model, path))
 
 
 class LoadMVDiffusionCheckpoint(io.ComfyNode):

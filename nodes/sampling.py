@@ -1,4 +1,4 @@
-"""Nodes that sample all views at once."""
+"""Nodes that sample many views together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import comfy.samplers
 import nodes as host_nodes
 from comfy_api.latest import io
 
-from ..host.checks import check_noise_mask, check_panoramas_of
+from ..geometry.cameras import Cameras
+from ..geometry.posed import PosedViews
+from ..geometry.windows import Window, sliding_windows
+from ..host.checks import check_noise_mask, check_panoramas_of, check_window
+from ..host.interpolation import Settings, interpolate
 from ..host.run import empty_latent, with_cameras
 from .schema import MVCameras, schema
 
@@ -17,8 +21,79 @@ def _panoramas() -> io.Int.Input:
         default=1,
         min=1,
         max=64,
-        tooltip="How many panoramas to make at once; the batch holds all views of the first, then of the second.",
+        tooltip="How many panoramas (or sequences) to make at once; the batch holds all views of the first, then of "
+        "the second.",
     )
+
+
+def _settings() -> list[io.Int.Input | io.Float.Input | io.Combo.Input]:
+    """The inputs that the host's KSampler has, too, with what was published as defaults."""
+    return [
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="The seed of the noise, drawn for each view by itself.",
+        ),
+        io.Int.Input("steps", default=50, min=1, max=10000, tooltip="Denoising steps; published: 50."),
+        io.Float.Input(
+            "cfg",
+            default=9.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            tooltip="Classifier-free guidance; published: 9.",
+        ),
+        io.Combo.Input(
+            "sampler_name",
+            options=comfy.samplers.KSampler.SAMPLERS,
+            default="ddim",
+            tooltip="The sampling algorithm; published: ddim.",
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=comfy.samplers.KSampler.SCHEDULERS,
+            default="ddim_uniform",
+            tooltip="How noise levels are spread over the steps; published: ddim_uniform.",
+        ),
+    ]
+
+
+def _windows(window: int) -> list[io.Int.Input]:
+    return [
+        io.Int.Input(
+            "window",
+            default=window,
+            min=0,
+            max=4096,
+            optional=True,
+            tooltip="Of depth sequences: how many views are denoised together; published: 12. 0: all of them.",
+        ),
+        io.Int.Input(
+            "overlap",
+            default=2,
+            min=0,
+            max=4095,
+            optional=True,
+            tooltip="How many views a window shares with the next one; their predictions are averaged in every step.",
+        ),
+    ]
+
+
+def _sliding(node: str, cameras: Cameras, window: int, overlap: int) -> list[Window]:
+    """The windows of a run; none where all views are denoised together. Raises ValueError for those of a panorama."""
+    check_window(node, window, overlap)
+    if not window or window >= cameras.views:
+        return []
+    if not isinstance(cameras, PosedViews):
+        raise ValueError(
+            f"{node}: window is {window}, but a panorama's {cameras.views} views close a circle and are denoised "
+            "together: set window to 0."
+        )
+    return sliding_windows(cameras.views, window, overlap)
 
 
 class ApplyCameras(io.ComfyNode):
@@ -36,6 +111,7 @@ class ApplyCameras(io.ComfyNode):
                 io.Model.Input("model", tooltip="A MODEL from Load MVDiffusion."),
                 MVCameras.Input("cameras", tooltip="The cameras of the views."),
                 _panoramas(),
+                *_windows(0),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The MODEL, for any sampler."),
@@ -44,8 +120,9 @@ class ApplyCameras(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, cameras, panoramas) -> io.NodeOutput:
-        return io.NodeOutput(with_cameras(model, cameras), empty_latent(cameras, panoramas))
+    def execute(cls, model, cameras, panoramas, window=0, overlap=2) -> io.NodeOutput:
+        windows = _sliding("Apply Cameras", cameras, window, overlap)
+        return io.NodeOutput(with_cameras(model, cameras, windows), empty_latent(cameras, panoramas))
 
 
 class MultiViewKSampler(io.ComfyNode):
@@ -65,36 +142,7 @@ class MultiViewKSampler(io.ComfyNode):
                 MVCameras.Input("cameras", tooltip="The cameras of the views."),
                 io.Conditioning.Input("positive", tooltip="What the views show: 1 row, or one per view."),
                 io.Conditioning.Input("negative", tooltip="What they should not show: 1 row, or one per view."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="The seed of the noise, drawn for each view by itself.",
-                ),
-                io.Int.Input("steps", default=50, min=1, max=10000, tooltip="Denoising steps; published: 50."),
-                io.Float.Input(
-                    "cfg",
-                    default=9.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Classifier-free guidance; published: 9.",
-                ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=comfy.samplers.KSampler.SAMPLERS,
-                    default="ddim",
-                    tooltip="The sampling algorithm; published: ddim.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=comfy.samplers.KSampler.SCHEDULERS,
-                    default="ddim_uniform",
-                    tooltip="How noise levels are spread over the steps; published: ddim_uniform.",
-                ),
+                *_settings(),
                 io.Float.Input(
                     "denoise",
                     default=1.0,
@@ -109,6 +157,7 @@ class MultiViewKSampler(io.ComfyNode):
                     optional=True,
                     tooltip="Latents to start from, one per view of each panorama. None: empty ones.",
                 ),
+                *_windows(0),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per view; decode with VAE Decode.")],
         )
@@ -128,7 +177,10 @@ class MultiViewKSampler(io.ComfyNode):
         denoise,
         panoramas,
         latent_image=None,
+        window=0,
+        overlap=2,
     ) -> io.NodeOutput:
+        windows = _sliding("Multi-View KSampler", cameras, window, overlap)
         latent = latent_image
         if latent is None:
             latent = empty_latent(cameras, panoramas)
@@ -137,7 +189,7 @@ class MultiViewKSampler(io.ComfyNode):
             check_noise_mask(latent, cameras)
         return io.NodeOutput(
             *host_nodes.common_ksampler(
-                with_cameras(model, cameras),
+                with_cameras(model, cameras, windows),
                 seed,
                 steps,
                 cfg,
@@ -149,3 +201,48 @@ class MultiViewKSampler(io.ComfyNode):
                 denoise=denoise,
             )
         )
+
+
+class InterpolateKeyframes(io.ComfyNode):
+    """Interpolate Keyframes: the frames between key frames of a depth sequence."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MVDiffusionInterpolate",
+            display_name="Interpolate Keyframes",
+            description="Makes the frames between each two key frames of a depth sequence, so that they agree with "
+            "both. The key frames stay as they are.",
+            search_aliases=["in-between", "frames", "video", "depth sequence", "sampler"],
+            inputs=[
+                io.Model.Input("model", tooltip="A MODEL with MVDiffusion's depth weights."),
+                MVCameras.Input("cameras", tooltip="`cameras` of Depth Cameras: those of all frames."),
+                io.Latent.Input("keyframes", tooltip="The key frames, one latent each, from Multi-View KSampler."),
+                io.Conditioning.Input(
+                    "positive", tooltip="What the frames show: 1 row, one per key frame, or one per frame."
+                ),
+                io.Conditioning.Input("negative", tooltip="What they should not show: rows as in positive."),
+                *_settings(),
+                *_windows(12),
+            ],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame; decode with VAE Decode.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        cameras,
+        keyframes,
+        positive,
+        negative,
+        seed,
+        steps,
+        cfg,
+        sampler_name,
+        scheduler,
+        window=12,
+        overlap=2,
+    ) -> io.NodeOutput:
+        settings = Settings(seed, steps, cfg, sampler_name, scheduler)
+        return io.NodeOutput(interpolate(model, cameras, keyframes, positive, negative, settings, window, overlap))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvdiffusion_pack.geometry.windows import interpolation_stages, sliding_windows
+from mvdiffusion_pack.geometry.windows import interpolation_stages, rows_of_stage, sliding_windows
 
 overlaps = st.integers(0, 6)
 more = st.integers(1, 12)  # views of a window beyond its overlap
@@ -38,10 +38,11 @@ def test_all_views_between_key_frames_are_made_from_known_ones(keyframes, overla
     known = set(keyframes)
     for stage in interpolation_stages(keyframes, window, overlap):
         assert stage
-        for views in stage:
+        windows = [views for group in stage for views in group]
+        for views in windows:
             assert 3 <= len(views) <= window and list(views) == sorted(set(views))
             assert {views[0], views[-1]} <= known
-        known |= {view for views in stage for view in views}
+        known |= {view for views in windows for view in views}
     assert known == set(range(keyframes[0], keyframes[-1] + 1))
 
 
@@ -49,7 +50,7 @@ def test_all_views_between_key_frames_are_made_from_known_ones(keyframes, overla
 def test_each_stage_makes_something_new(last, overlap, more):
     known = {0, last}
     for stage in interpolation_stages((0, last), max(3, overlap + more), overlap):
-        new = {view for views in stage for view in views} - known
+        new = set(rows_of_stage(stage)[0]) - known
         assert new
         known |= new
 
@@ -58,12 +59,18 @@ def test_each_stage_makes_something_new(last, overlap, more):
     ("keyframes", "window", "overlap", "stages"),
     [
         ((0, 1, 2), 4, 1, []),
-        ((0, 2, 5), 4, 1, [[(0, 1, 2), (2, 3, 4, 5)]]),
-        ((0, 2, 5), 0, 2, [[(0, 1, 2), (2, 3, 4, 5)]]),
-        ((0, 6), 4, 1, [[(0, 3, 6)], [(0, 1, 2, 3), (3, 4, 5, 6)]]),
-        ((0, 6), 5, 3, [[(0, 2, 4, 6)], [(0, 1, 2, 3, 4), (2, 3, 4, 5, 6)]]),
-        ((0, 2, 8), 3, 2, [[(0, 1, 2), (2, 5, 8)], [(2, 3, 5), (5, 6, 8)], [(3, 4, 5), (6, 7, 8)]]),
+        ((0, 2, 5), 4, 1, [[[(0, 1, 2)], [(2, 3, 4, 5)]]]),
+        ((0, 2, 5), 0, 2, [[[(0, 1, 2)], [(2, 3, 4, 5)]]]),
+        ((0, 6), 4, 1, [[[(0, 3, 6)]], [[(0, 1, 2, 3), (3, 4, 5, 6)]]]),
+        ((0, 6), 5, 3, [[[(0, 2, 4, 6)]], [[(0, 1, 2, 3, 4), (2, 3, 4, 5, 6)]]]),
+        ((0, 2, 8), 3, 2, [[[(0, 1, 2)], [(2, 5, 8)]], [[(2, 3, 5)], [(5, 6, 8)]], [[(3, 4, 5)], [(6, 7, 8)]]]),
     ],
 )
 def test_stages(keyframes, window, overlap, stages):
     assert interpolation_stages(keyframes, window, overlap) == stages
+
+
+def test_rows_of_a_stage_keep_groups_apart_and_windows_of_a_group_together():
+    rows, windows = rows_of_stage([[(0, 1, 2)], [(2, 3, 4), (3, 4, 6)]])
+    assert rows == [0, 1, 2, 2, 3, 4, 6]
+    assert windows == [(0, 1, 2), (3, 4, 5), (4, 5, 6)]

@@ -1,0 +1,153 @@
+"""The frames between key frames: made in stages, each a run of the host's sampler over all gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+
+from ..caa.kinds import DEPTH
+from ..geometry.posed import PosedViews
+from ..geometry.windows import interpolation_stages, rows_of_stage
+from .checks import check_cameras, check_window
+from .run import KEY, to_intermediate, with_cameras
+
+NODE = "Interpolate Keyframes"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the host's KSampler is told, too."""
+
+    seed: int
+    steps: int
+    cfg: float
+    sampler_name: str
+    scheduler: str
+
+
+def interpolate(
+    model, cameras: PosedViews, keyframes: dict, positive, negative, settings: Settings, window: int, overlap: int
+) -> dict:
+    """The host's LATENT of all V frames, from that of the K key frames, which stay as they are.
+
+    The frames between two key frames are denoised together with both, which the image condition tells of (section 4.2
+    of the paper); what comes out for the key frames themselves is dropped. Conditionings hold 1 row, K or V. window,
+    overlap: those of `interpolation_stages`. Raises ValueError for what does not fit, before any model is loaded.
+    """
+    _check_cameras(cameras)
+    check_window(NODE, window, overlap, least=3)
+    _check_keyframes(keyframes["samples"], cameras)
+    _check_weights(model)
+    conditionings = [
+        _row_per_frame(name, conditioning, cameras)
+        for name, conditioning in (("positive", positive), ("negative", negative))
+    ]
+    given = keyframes["samples"].float()
+    latents = given.new_zeros((cameras.views, *given.shape[1:]))
+    latents[list(cameras.keyframes)] = given
+    noise = comfy.sample.prepare_noise(latents, settings.seed)
+    stages = interpolation_stages(cameras.keyframes, window, overlap)
+    steps = len(_sampler(model, settings).sigmas) - 1
+    callback = latent_preview.prepare_callback(model, steps * len(stages))
+    known = set(cameras.keyframes)
+    for number, stage in enumerate(stages):
+
+        def progress(step, x0, x, _, done=number * steps):
+            callback(done + step, x0, x, steps * len(stages))
+
+        rows, windows = rows_of_stage(stage)
+        made = _sampler(with_cameras(model, cameras.subset(rows), windows, latents[rows]), settings).sample(
+            noise[rows],
+            *(_with_rows(conditioning, rows) for conditioning in conditionings),
+            cfg=settings.cfg,
+            latent_image=torch.zeros_like(latents[rows]),
+            callback=progress,
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=settings.seed,
+        )
+        for row, view in enumerate(rows):
+            if view not in known:
+                latents[view] = made[row].to(latents)
+        known |= set(rows)
+    return {"samples": to_intermediate(latents)}
+
+
+def _sampler(model, settings: Settings) -> comfy.samplers.KSampler:
+    return comfy.samplers.KSampler(
+        model,
+        steps=settings.steps,
+        device=model.load_device,
+        sampler=settings.sampler_name,
+        scheduler=settings.scheduler,
+        denoise=1.0,
+        model_options=model.model_options,
+    )
+
+
+def _row_per_frame(name: str, conditioning: list, cameras: PosedViews) -> list:
+    """The host's CONDITIONING with the rows of K key frames repeated for V frames: each takes the nearest one's."""
+    keyframes = torch.tensor(cameras.keyframes)
+    nearest = (torch.arange(cameras.views)[:, None] - keyframes).abs().argmin(1).tolist()
+    for tensor, _ in conditioning:
+        if len(tensor) not in (1, len(keyframes), cameras.views):
+            raise ValueError(
+                f"{NODE}: the {name} conditioning holds {len(tensor)} prompts, and it takes 1, {len(keyframes)} (one "
+                f"per key frame) or {cameras.views} (one per frame). Use the prompts of the same Depth Cameras."
+            )
+    return [
+        _with_rows([entry], nearest if len(entry[0]) == len(keyframes) else range(len(entry[0])))[0]
+        for entry in conditioning
+    ]
+
+
+def _with_rows(conditioning: list, rows: Sequence[int]) -> list:
+    """The host's CONDITIONING with these rows of its prompts; one prompt for all stays one."""
+    entries = []
+    for tensor, options in conditioning:
+        if len(tensor) > 1:
+            pooled = options.get("pooled_output")
+            more = {} if pooled is None else {"pooled_output": pooled[list(rows)]}
+            tensor, options = tensor[list(rows)], options | more
+        entries.append([tensor, options])
+    return entries
+
+
+def _check_cameras(cameras: PosedViews) -> None:
+    if not isinstance(cameras, PosedViews):
+        raise ValueError(f"{NODE}: cameras are those of a panorama, which has no key frames: use Depth Cameras.")
+    check_cameras(cameras)
+    if not cameras.keyframes:
+        raise ValueError(
+            f"{NODE}: cameras are those of the key frames alone, so that nothing lies between: connect `cameras` of "
+            "Depth Cameras, not `keyframe_cameras`."
+        )
+    if (cameras.keyframes[0], cameras.keyframes[-1]) != (0, cameras.views - 1):
+        raise ValueError(f"{NODE}: the first and the last frame must be key frames, not {cameras.keyframes}.")
+
+
+def _check_keyframes(latents: torch.Tensor, cameras: PosedViews) -> None:
+    expected = len(cameras.keyframes), cameras.height // 8, cameras.width // 8
+    if latents.ndim != 4 or (len(latents), *latents.shape[2:]) != expected:
+        raise ValueError(
+            f"{NODE}: keyframes is a LATENT of {tuple(latents.shape)}, and these cameras need ({expected[0]}, 4, "
+            f"{expected[1]}, {expected[2]}): one per key frame, from Multi-View KSampler with `keyframe_cameras` of "
+            "the same Depth Cameras."
+        )
+    if not torch.isfinite(latents).all():
+        raise ValueError(f"{NODE}: keyframes holds NaN or infinite numbers: mend the node that it comes from.")
+
+
+def _check_weights(model) -> None:
+    patchers = model.get_additional_models_with_key(KEY)
+    if not patchers or patchers[0].model.kind != DEPTH:
+        kind = "no MVDiffusion weights" if not patchers else f"{patchers[0].model.kind.name} weights"
+        raise ValueError(
+            f"{NODE}: this MODEL holds {kind}, and only depth weights know how to make what lies between: load the "
+            "authors' depth_gen.ckpt."
+        )
