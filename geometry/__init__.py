@@ -1,5 +1,5 @@
 """Cameras, correspondences between views, and the equirectangular panorama. No host, no attention: plain torch, and
-Pillow where cameras are drawn.
+Pillow where cameras are drawn and pictures read, resized and written.
 
 Conventions of the whole package, stated once:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 
@@ -19,6 +20,16 @@ def view_prompts(text: str, prefix: str, views: int) -> list[str]:
             f"{views} lines (one per view), or {views} for each of several panoramas."
         )
     return [prefix + line for line in lines]
+
+
+def prompt_lines(prompts: Iterable[str]) -> str:
+    """One line per prompt; line breaks and other space inside a prompt become single spaces."""
+    return "\n".join(" ".join(prompt.split()) for prompt in prompts)
+
+
+def prompts_of_lines(text: str) -> list[str]:
+    """The prompts of `prompt_lines`, also the empty ones between others; none where there is no text at all."""
+    return text.splitlines() if text.strip() else []
 
 
 def encode_views(clip, prompts: list[str]) -> list:

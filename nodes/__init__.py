@@ -15,6 +15,7 @@ from .loaders import (
 from .output import PreviewPanorama, SavePanorama
 from .panorama import EquirectToViews, SourceImageToViews, StitchEquirect
 from .sampling import ApplyCameras, InterpolateKeyframes, MultiViewKSampler
+from .sequence import DepthCameras, SavePosedViews
 from .text import MultiViewTextEncode
 
 register_models_folder()
@@ -29,6 +30,7 @@ class MVDiffusionExtension(ComfyExtension):
             LoadMVDiffusionCheckpoint,
             LoadDemoModel,
             PanoramaCameras,
+            DepthCameras,
             SourceImageToViews,
             MultiViewTextEncode,
             ApplyCameras,
@@ -38,5 +40,6 @@ class MVDiffusionExtension(ComfyExtension):
             EquirectToViews,
             PreviewPanorama,
             SavePanorama,
+            SavePosedViews,
             SaveMVDiffusion,
         ]

@@ -1,0 +1,112 @@
+"""Depth sequences in the host's folders: which there are, read as cameras, and written."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import folder_paths
+import torch
+
+from ..geometry.frames import Frame, best_overlaps, named_frames, posed_views
+from ..geometry.posed import PosedViews
+from ..geometry.scannet import read_frames, write_sequence
+from ..geometry.scannet_folder import NEEDED, OPTIONAL
+
+logger = logging.getLogger("MVDiffusion")
+
+DEMO, NONE = "demo (in the pack)", "none"
+DEMO_FOLDER = Path(__file__).resolve().parents[1] / "scenes" / "demo"
+IN_OUTPUT = " [output]"  # how the host marks names in its output folder
+WHERE = (
+    "put a folder with color, depth, pose and intrinsic inside (ScanNet's layout) into ComfyUI/input and press R to "
+    "refresh, or choose the demo"
+)
+
+
+def sequence_names() -> list[str]:
+    """The demo, the sequences in the host's input folder and output folder (one or two levels deep), and none."""
+    read, written = folder_paths.get_input_directory(), folder_paths.get_output_directory()
+    return [DEMO, *_names_in(read), *(name + IN_OUTPUT for name in _names_in(written)), NONE]
+
+
+def sequence_folder(name: str) -> Path:
+    """Where a sequence lies. Raises ValueError, with what to do, for a name that is no folder inside the host's."""
+    if name == DEMO:
+        return DEMO_FOLDER
+    root = folder_paths.get_output_directory() if name.endswith(IN_OUTPUT) else folder_paths.get_input_directory()
+    folder = _inside(root, name.removesuffix(IN_OUTPUT))
+    if folder is None or not folder.is_dir():
+        raise ValueError(f"Depth Cameras: there is no sequence '{name}': {WHERE}.")
+    return folder
+
+
+def sequence_fingerprint(name: str) -> str:
+    """Changes with names, sizes and times of the files of a sequence. Raises ValueError as `sequence_folder` does."""
+    folder, state = sequence_folder(name), hashlib.sha256()
+    for part in NEEDED | OPTIONAL:
+        for path in sorted((folder / part).glob("*")):
+            status = path.stat()
+            state.update(f"{part}/{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return state.hexdigest()
+
+
+def sequence_frames(name: str, start: int, stride: int, max_frames: int) -> Iterator[Frame]:
+    """The frames of a sequence, see `read_frames`; those that are skipped are named in the log."""
+    return read_frames(sequence_folder(name), start, stride, max_frames, _log)
+
+
+def cameras_of_frames(
+    frames: Iterable[Frame], width: int, height: int, min_overlap: float, keyframe_overlap: float
+) -> tuple[PosedViews, torch.Tensor, tuple[str, ...]]:
+    """`posed_views`, with a line in the log for key frames that overlap the others too little to attend to them."""
+    cameras, images, prompts = posed_views(frames, width, height, min_overlap, keyframe_overlap)
+    key_cameras = cameras.subset(cameras.keyframes)
+    overlaps = zip(key_cameras.names, best_overlaps(key_cameras).tolist(), strict=True)
+    if weak := [name for name, overlap in overlaps if overlap <= min_overlap]:
+        _log(
+            f"no other key frame overlaps key {named_frames(weak)} by more than min_overlap ({min_overlap:g}), so only "
+            "the key frames just before and after are looked at from there: a smaller stride or a larger "
+            "keyframe_overlap helps."
+        )
+    return cameras, images, prompts
+
+
+def save_sequence(
+    folder: str, cameras: PosedViews, images: torch.Tensor, format: str, prompts: Sequence[str] = ()
+) -> Path:
+    """`write_sequence` to a folder inside the host's output folder; where it was written.
+
+    Raises ValueError for a folder outside of it, RuntimeError where it cannot be written to.
+    """
+    target = _inside(folder_paths.get_output_directory(), folder)
+    if target is None:
+        raise ValueError(
+            f"Save Posed Views: folder must be a name inside ComfyUI's output folder, such as posed_views or "
+            f"house/posed_views, not '{folder}'."
+        )
+    try:
+        return write_sequence(target, cameras, images, format, prompts)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RuntimeError(f"Save Posed Views cannot write to the folder {target}: {reason}.") from error
+
+
+def _names_in(root: str) -> list[str]:
+    depths = sorted((*Path(root).glob("*/depth"), *Path(root).glob("*/*/depth")))
+    names = [depth.parent.relative_to(root).as_posix() for depth in depths if (depth.parent / "pose").is_dir()]
+    return [name for name in names if _inside(root, name)]
+
+
+def _inside(root: str | Path, name: str) -> Path | None:
+    """The path of `name` in a folder; None where that is the folder itself or leads out of it, also by a link."""
+    root = os.path.realpath(root)
+    path = Path(os.path.realpath(os.path.join(root, name)))
+    return path if Path(root) in path.parents else None
+
+
+def _log(text: str) -> None:
+    logger.warning(f"Depth Cameras: {text}")
