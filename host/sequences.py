@@ -98,7 +98,7 @@ def save_sequence(
 def _names_in(root: str) -> list[str]:
     depths = sorted((*Path(root).glob("*/depth"), *Path(root).glob("*/*/depth")))
     names = [depth.parent.relative_to(root).as_posix() for depth in depths if (depth.parent / "pose").is_dir()]
-    return [name for name in names if _inside(root, name)]
+    return [name for name in names if _inside(root, name) and not name.startswith(".")]
 
 
 def _inside(root: str | Path, name: str) -> Path | None:

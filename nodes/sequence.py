@@ -38,8 +38,8 @@ class DepthCameras(io.ComfyNode):
                     "sequence",
                     options=sequence_names(),
                     default=DEMO,
-                    tooltip="A folder in ComfyUI/input with color, depth, pose and intrinsic inside, one of Save Posed Views "
-                    "([output]), or the demo. none: geometry is connected.",
+                    tooltip="A folder in ComfyUI/input with color, depth, pose and intrinsic inside, one that Save Posed "
+                    "Views wrote ([output]), or the demo. none: geometry is connected.",
                 ),
                 io.Int.Input(
                     "start",
@@ -138,7 +138,9 @@ class DepthCameras(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, sequence, **_) -> str:
+    def fingerprint_inputs(cls, sequence, **_) -> str | float:
+        if sequence is None:  # it comes by a link: NaN is never what it was before
+            return float("nan")
         return NONE if sequence == NONE else sequence_fingerprint(sequence)
 
     @classmethod

@@ -1,0 +1,269 @@
+"""Depth Cameras in the host: what a sequence becomes, which names it takes, and when it reads anew."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rooms import pose, seen, walk, write_scannet
+
+pytestmark = pytest.mark.host
+
+SIZE = {"width": 128, "height": 64}
+
+
+@pytest.fixture
+def folders(comfy, tmp_path, monkeypatch) -> Path:
+    """A folder with the host's folders input and output, empty."""
+    import folder_paths
+
+    for name in ("input", "output"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(folder_paths, f"{name}_directory", str(tmp_path / name))
+    return tmp_path
+
+
+@pytest.fixture
+def room(folders) -> Path:
+    """The sequence 'room' of eight frames in the input folder."""
+    return write_scannet(folders / "input" / "room", walk(8, 96, 72))
+
+
+@pytest.fixture
+def node(folders):
+    from mvdiffusion_pack.nodes.sequence import DepthCameras
+
+    return DepthCameras
+
+
+def run(node, **changes) -> dict:
+    """The node's outputs by name."""
+    inputs = dict(sequence="room", start=0, stride=1, max_frames=0, **SIZE, min_overlap=0.3, keyframe_overlap=0.6)
+    outputs = node.execute(**(inputs | changes)).args
+    return dict(zip([output.display_name for output in node.define_schema().outputs], outputs, strict=True))
+
+
+def options(node) -> list[str]:
+    return node.define_schema().inputs[0].options
+
+
+def warnings(caplog) -> list[str]:
+    return [record.message for record in caplog.records if record.name == "MVDiffusion"]
+
+
+# ---- What it gives
+
+
+def test_cameras_and_images_are_those_of_the_folder(node, room):
+    from mvdiffusion_pack.geometry.frames import posed_views
+    from mvdiffusion_pack.geometry.scannet import read_frames
+
+    found = run(node)
+    cameras, images, _ = posed_views(read_frames(room), 128, 64, 0.3, 0.6)
+    assert torch.equal(found["cameras"].depth, cameras.depth)
+    assert torch.equal(found["cameras"].cam_to_world, cameras.cam_to_world)
+    assert torch.equal(found["images"], images)
+    assert found["cameras"].names == tuple("01234567")
+
+
+def test_key_frames_are_parts_of_all_frames(node, room):
+    found = run(node)
+    keyframes = list(found["cameras"].keyframes)
+    assert 2 < len(keyframes) < 8
+    assert found["keyframe_cameras"] is found["cameras"].subset(keyframes)
+    assert torch.equal(found["keyframe_images"], found["images"][keyframes])
+
+
+def test_prompts_are_a_line_per_frame(node, room):
+    (room / "prompt").mkdir()
+    for name, text in (("0", "a bed,\n  white"), ("7", "a door")):
+        (room / "prompt" / f"{name}.txt").write_text(text, encoding="utf-8")
+    found = run(node)
+    lines = ["a bed, white"] * 4 + ["a door"] * 4
+    assert found["prompts"].split("\n") == lines
+    assert found["keyframe_prompts"].split("\n") == [lines[view] for view in found["cameras"].keyframes]
+
+
+def test_start_stride_and_max_frames_are_those_of_the_reader(node, room):
+    assert run(node, start=1, stride=2, max_frames=3)["cameras"].names == ("1", "3", "5")
+
+
+@pytest.mark.parametrize("size", [(192, 192), (320, 192), (64, 128)])
+def test_other_sizes_work(node, room, size):
+    width, height = size
+    found = run(node, width=width, height=height)
+    assert found["images"].shape == (8, height, width, 3)
+    assert (found["cameras"].width, found["cameras"].height) == size
+
+
+def test_skipped_frames_are_named_in_one_line_of_the_log(node, room, caplog):
+    for name in ("3", "5"):
+        (room / "pose" / f"{name}.txt").unlink()
+    Image.fromarray(np.zeros((72, 96), np.uint16)).save(room / "depth" / "6.png")
+    with caplog.at_level(logging.WARNING, logger="MVDiffusion"):
+        run(node)
+    assert warnings(caplog) == ["Depth Cameras: skipped frames 3, 5 (no pose), frame 6 (depth all zero)"]
+
+
+def test_key_frames_that_overlap_little_are_named_in_one_line_of_the_log(node, folders, caplog):
+    frames = [seen(str(5 + i), pose(yaw), 64, 64) for i, yaw in enumerate((0, 20, 80, 140))]
+    write_scannet(folders / "input" / "room", frames)
+    with caplog.at_level(logging.WARNING, logger="MVDiffusion"):
+        run(node, keyframe_overlap=1.0)
+    (warning,) = warnings(caplog)
+    assert "overlaps key frames 7, 8 by more than min_overlap (0.3)" in warning
+
+
+def test_nothing_is_logged_of_a_good_sequence(node, room, caplog):
+    with caplog.at_level(logging.WARNING, logger="MVDiffusion"):
+        run(node)
+    assert warnings(caplog) == []
+
+
+def test_folder_of_save_posed_views_is_read_where_it_lies(node, room):
+    from mvdiffusion_pack.nodes.sequence import SavePosedViews
+
+    first = run(node)
+    SavePosedViews.execute(first["images"], first["cameras"], "views", "png")
+    again = run(node, sequence="views [output]")
+    for part in ("depth", "cam_to_world", "intrinsics"):
+        assert torch.equal(getattr(again["cameras"], part), getattr(first["cameras"], part))
+    assert (again["images"] - first["images"]).abs().max() <= 0.5 / 255 + 1e-6
+
+
+# ---- Names
+
+
+def test_list_holds_demo_sequences_and_none(node, room, folders):
+    shutil.copytree(room, folders / "input" / "scans" / "kitchen")
+    shutil.copytree(room, folders / "output" / "posed_views")
+    (folders / "input" / "pictures" / "depth").mkdir(parents=True)
+    (folders / "input" / "photo.png").write_bytes(b"")
+    assert options(node) == ["demo (in the pack)", "room", "scans/kitchen", "posed_views [output]", "none"]
+
+
+def test_listed_names_are_read(node, room, folders):
+    shutil.copytree(room, folders / "input" / "scans" / "kitchen")
+    assert run(node, sequence="scans/kitchen")["cameras"].views == 8
+
+
+@pytest.mark.parametrize(
+    "name", ["house", "../elsewhere", "room/../../elsewhere", "", ".", "elsewhere [output]", "../elsewhere [output]"]
+)
+def test_names_that_are_no_folder_in_the_hosts_are_refused(node, room, folders, name):
+    write_scannet(folders / "elsewhere", walk(2))
+    match = f"Depth Cameras: there is no sequence '{name.replace('[', chr(92) + '[')}': put a folder"
+    with pytest.raises(ValueError, match=match):
+        run(node, sequence=name)
+    assert node.validate_inputs(sequence=name, **SIZE).startswith(f"Depth Cameras: there is no sequence '{name}'")
+
+
+def test_whole_path_is_refused(node, folders):
+    elsewhere = write_scannet(folders / "elsewhere", walk(2))
+    with pytest.raises(ValueError, match="there is no sequence"):
+        run(node, sequence=str(elsewhere))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_link_out_of_the_input_folder_is_neither_listed_nor_read(node, folders):
+    write_scannet(folders / "elsewhere", walk(2))
+    os.symlink(folders / "elsewhere", folders / "input" / "link")
+    assert "link" not in options(node)
+    with pytest.raises(ValueError, match="there is no sequence 'link'"):
+        run(node, sequence="link")
+
+
+# ---- Checks before a run
+
+
+def test_nothing_to_read_from_is_said(node):
+    fault = "Depth Cameras: sequence is none, and nothing is connected to geometry"
+    assert node.validate_inputs(sequence="none", **SIZE).startswith(fault)
+    with pytest.raises(ValueError, match=fault):
+        run(node, sequence="none")
+
+
+def test_none_is_valid_with_geometry_linked(node):
+    assert node.validate_inputs(sequence="none", **SIZE, geometry=None) is True
+
+
+def test_two_sources_are_refused(node, room):
+    said = node.validate_inputs(sequence="room", **SIZE, geometry=None)
+    assert said.startswith("Depth Cameras: sequence is 'room' and geometry is connected too: set sequence to none")
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 192), (256, 100), (0, 64), (-64, 64)])
+def test_sizes_that_are_no_multiples_of_64_are_refused(node, room, width, height):
+    said = f"Depth Cameras: width and height must be multiples of 64, not {width} x {height}."
+    assert node.validate_inputs(sequence="room", width=width, height=height) == said
+    with pytest.raises(ValueError, match=said):
+        run(node, width=width, height=height)
+
+
+def test_linked_inputs_are_not_known_yet(node):
+    assert node.validate_inputs(sequence=None, width=None, height=None) is True
+
+
+def validated(node, monkeypatch, **changes) -> tuple[bool, list[dict]]:
+    """What the host says of a prompt with the node alone: whether it is valid, and errors."""
+    import execution
+    import nodes
+
+    monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, "MVDiffusionDepthCameras", node)
+    inputs = dict(sequence="room", start=0, stride=1, max_frames=0, **SIZE, min_overlap=0.3, keyframe_overlap=0.6)
+    prompt = {"1": {"class_type": "MVDiffusionDepthCameras", "inputs": inputs | changes}}
+    valid, errors, _ = asyncio.run(execution.validate_inputs("run", prompt, "1", {}))
+    return valid, errors
+
+
+def test_host_takes_a_good_prompt(node, room, monkeypatch):
+    assert validated(node, monkeypatch) == (True, [])
+
+
+def test_host_says_what_the_node_says(node, room, monkeypatch):
+    valid, errors = validated(node, monkeypatch, sequence="house")
+    assert not valid and "there is no sequence 'house'" in errors[0]["details"]
+
+
+def test_host_refuses_numbers_out_of_range(node, room, monkeypatch):
+    valid, errors = validated(node, monkeypatch, stride=0)
+    assert not valid and errors[0]["details"] == "stride"
+
+
+# ---- When it runs again
+
+
+def test_fingerprint_stays_while_nothing_changes(node, room):
+    assert node.fingerprint_inputs(sequence="room", start=0) == node.fingerprint_inputs(sequence="room", start=0)
+
+
+@pytest.mark.parametrize("part", ["color", "depth", "pose", "intrinsic"])
+def test_fingerprint_changes_with_each_file(node, room, part):
+    before = node.fingerprint_inputs(sequence="room")
+    path = next((room / part).iterdir())
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000))
+    changed = node.fingerprint_inputs(sequence="room")
+    path.unlink()
+    assert len({before, changed, node.fingerprint_inputs(sequence="room")}) == 3
+
+
+def test_fingerprint_changes_with_a_new_prompt(node, room):
+    before = node.fingerprint_inputs(sequence="room")
+    (room / "prompt").mkdir()
+    (room / "prompt" / "0.txt").write_text("a bed", encoding="utf-8")
+    assert node.fingerprint_inputs(sequence="room") != before
+
+
+def test_fingerprint_of_none_stays(node):
+    assert node.fingerprint_inputs(sequence="none") == node.fingerprint_inputs(sequence="none")
+
+
+def test_fingerprint_of_a_link_is_new_each_time(node):
+    assert node.fingerprint_inputs(sequence=None) != node.fingerprint_inputs(sequence=None)
