@@ -38,8 +38,8 @@ class DepthCameras(io.ComfyNode):
                     "sequence",
                     options=sequence_names(),
                     default=DEMO,
-                    tooltip="A folder in ComfyUI/input with color, depth, pose and intrinsic inside, one that Save Posed "
-                    "Views wrote ([output]), or the demo. none: geometry is connected.",
+                    tooltip="A folder in ComfyUI/input with color, depth, pose and intrinsic inside, one of Save Posed "
+                    "Views ([output]), or the demo. none: geometry is connected.",
                 ),
                 io.Int.Input(
                     "start",

@@ -257,9 +257,10 @@ def test_intrinsics_that_are_no_matrix_are_refused(folder, text):
         ([[2, 0, 39.5], [0, 50, 29.5], [0, 0, 1]], "focal lengths are 2 and 50"),
         ([[50, 0, 39.5], [0, 5000, 29.5], [0, 0, 1]], "focal lengths are 50 and 5000"),
         ([[-50, 0, 39.5], [0, 50, 29.5], [0, 0, 1]], "focal lengths are -50 and 50"),
-        ([[50, 0, 0], [0, 50, 0], [39.5, 29.5, 1]], "does not fit"),
+        ([[50, 0, 39.5], [3, 50, 29.5], [0, 0, 1]], "does not fit"),
+        ([[50, 0, 39.5], [0, 50, 29.5], [39.5, 29.5, 1]], "does not fit"),
     ],
-    ids=["nan", "of pictures", "off the middle", "short", "long", "negative", "transposed"],
+    ids=["nan", "of pictures", "off the middle", "short", "long", "negative", "sheared", "last row"],
 )
 def test_intrinsics_that_are_not_the_depth_maps_are_refused(folder, matrix, said):
     np.savetxt(folder / "intrinsic" / "intrinsic_depth.txt", np.array(matrix))

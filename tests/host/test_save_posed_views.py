@@ -86,7 +86,7 @@ def test_folder_outside_of_output_is_refused(save, output, folder):
 
 
 def test_cameras_without_depth_are_refused(save, output):
-    with pytest.raises(ValueError, match="Save Posed Views: these cameras have no depth.* Depth Cameras"):
+    with pytest.raises(ValueError, match=r"Save Posed Views: these cameras have no depth.* Depth Cameras"):
         save(cameras=ring(3, 120.0, 64, 64))
     assert os.listdir(output) == []
 
