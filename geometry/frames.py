@@ -20,7 +20,7 @@ ASPECT_TOLERANCE = 0.02  # by which the proportions of picture and depth may dif
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a scene, with the depth of what it shows and the pose of the camera that took it.
+    """One picture of a scene, with the depth of what it shows and the pose of the camera that took it. On the CPU.
 
     name: what people call it, the frame's number in its folder.
     image: (H, W, 3) float32 in 0..1. It shows what the depth map shows, and may have another size.

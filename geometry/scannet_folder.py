@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ def check_folder(
     return usable, skipped
 
 
-def check_count(left: Sequence[str] | FrameFiles, skipped: dict[str, str], folder: Path) -> None:
+def check_count(left: Collection[str], skipped: dict[str, str], folder: Path) -> None:
     """Raises ValueError where fewer than two frames are left of those chosen in a folder."""
     if len(left) < 2:
         because = f" ({described(skipped)})" if skipped else ""

@@ -53,7 +53,7 @@ class DepthCameras(io.ComfyNode):
                     default=1,
                     min=1,
                     max=100_000,
-                    tooltip="Take every how-manieth frame. Recorded video has far more frames than are needed.",
+                    tooltip="1 takes every frame, 10 every tenth. Video has far more frames than are needed.",
                 ),
                 io.Int.Input(
                     "max_frames", default=0, min=0, max=100_000, tooltip="How many frames to take at most. 0: all."
