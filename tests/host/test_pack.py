@@ -18,6 +18,7 @@ NODES = {
     "MVDiffusionLoadCheckpoint": "Load MVDiffusion Checkpoint",
     "MVDiffusionLoadDemo": "Load Demo Model",
     "MVDiffusionPanoramaCameras": "Panorama Cameras",
+    "MVDiffusionDepthCameras": "Depth Cameras",
     "MVDiffusionSourceImage": "Source Image to Views",
     "MVDiffusionTextEncode": "Multi-View Text Encode",
     "MVDiffusionApplyCameras": "Apply Cameras",
@@ -26,6 +27,7 @@ NODES = {
     "MVDiffusionEquirectToViews": "Equirect to Views",
     "MVDiffusionPreviewPanorama": "Preview Panorama",
     "MVDiffusionSavePanorama": "Save Panorama",
+    "MVDiffusionSaveSequence": "Save Posed Views",
     "MVDiffusionSave": "Save MVDiffusion",
 }
 
