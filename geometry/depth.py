@@ -95,15 +95,23 @@ def lift(pixels: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
     return torch.stack((pixels[..., 0] * z, pixels[..., 1] * z, z))
 
 
-def carry(matrix: torch.Tensor, lifted: torch.Tensor) -> torch.Tensor:
-    """(2, ...) image points in the key view of (3, ...) lifted pixels, by a (3, 4) `depth_projection`.
+def carried(matrix: torch.Tensor, lifted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The key view's x z, y z and z in metres, (...) each, of (3, ...) lifted pixels, by a (3, 4) `depth_projection`.
 
-    NO_POINT where there is no depth, and (ours) behind the key view, where the published model sees mirrored points.
     Written out by element, so that the result does not depend on the machine's matrix library.
     """
     x, y, depth = lifted
     u, v, z = (a * x + b * y + c * depth + d for a, b, c, d in matrix.tolist())
-    missing = (depth <= 0) | (z <= 0)
+    return u, v, z
+
+
+def carry(matrix: torch.Tensor, lifted: torch.Tensor) -> torch.Tensor:
+    """(2, ...) image points in the key view of (3, ...) lifted pixels, by a (3, 4) `depth_projection`.
+
+    NO_POINT where there is no depth, and (ours) behind the key view, where the published model sees mirrored points.
+    """
+    u, v, z = carried(matrix, lifted)
+    missing = (lifted[2] <= 0) | (z <= 0)
     return torch.stack((u, v)).div_(z + EPSILON).masked_fill_(missing, NO_POINT)
 
 
@@ -118,6 +126,14 @@ def inverse_depth(depth: torch.Tensor, height: int, width: int) -> torch.Tensor:
     greatest = inverse.where(valid, -torch.inf).amax((1, 2), keepdim=True)
     scaled = (inverse - least) / (greatest - least + EPSILON) * 2 - 1
     return F.interpolate(scaled.where(valid, -2.0)[:, None], size=(height, width), mode="nearest")[:, 0]
+
+
+def depth_at(points: torch.Tensor, depth: torch.Tensor, cameras: Cameras) -> torch.Tensor:
+    """(...) float64 of an (H, W) depth map at the pixels nearest to (2, ...) points; 0 outside of the picture."""
+    nearest = points.round()
+    inside = _inside(nearest, cameras)
+    column, row = nearest.where(inside, 0).long()
+    return depth[row, column].double().where(inside, 0)
 
 
 def paired(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -143,7 +159,7 @@ def _view_tables(
     own = depth[view, row, column].double()
     lifted = lift(features.pixels, own)
     points = [carry(depth_projection(cameras, key_view, view), lifted) for key_view in key_views]
-    theirs = torch.stack([_depth_at(at, depth[key], cameras) for at, key in zip(points, key_views, strict=True)], dim=1)
+    theirs = torch.stack([depth_at(at, depth[key], cameras) for at, key in zip(points, key_views, strict=True)], dim=1)
     valid = theirs > 0
     # Invalid samples have a number, too, and it counts: it is half of their partner's code.
     numbers, cosines = paired((own[:, None] - theirs.where(valid, NO_DEPTH)).abs())
@@ -152,14 +168,6 @@ def _view_tables(
         SampleTable(query, at.mT[:, None] / features.scale - 0.5, valid[:, [i]], numbers[:, [i]], cosines[:, [i]])
         for i, at in enumerate(points)
     ]
-
-
-def _depth_at(points: torch.Tensor, depth: torch.Tensor, cameras: Cameras) -> torch.Tensor:
-    """(n,) float64 of an (H, W) depth map at the pixels nearest to (2, n) points; 0 outside of the picture."""
-    nearest = points.round()
-    inside = _inside(nearest, cameras)
-    column, row = nearest.where(inside, 0).long()
-    return depth[row, column].double().where(inside, 0)
 
 
 def _share(cameras: Cameras, key_view: int, query_view: int, lifted: torch.Tensor) -> float:

@@ -9,10 +9,11 @@ import torch
 
 from .blends import BLENDS
 from .cameras import Cameras
-from .equirect import check_panoramas, check_pictures, empty_picture, halved, halvings, resize_panoramas, to_planes
+from .equirect import check_panoramas, empty_picture, halved, halvings, resize_panoramas, to_planes
 from .overlay import Overlay, check_overlay, read_photos
 from .projection import half_reach
 from .union import UnionDepth
+from .views import view_planes
 
 NODE = "Stitch Equirect"
 FADE = math.sin(math.radians(5))  # depth over which the views together fade into what is around them
@@ -44,7 +45,11 @@ def stitch(
     Raises ValueError for images that do not fit the cameras or hold NaN, for an odd or negative width, for a background
     that is no panorama, and for an overlay that fits neither or touches no pixel.
     """
-    views = _checked(images, cameras)
+    views = view_planes(images, cameras, NODE)
+    if not cameras.in_one_point:
+        raise ValueError(
+            f"{NODE}: only views taken from one point can be joined, but these cameras stand in different places."
+        )
     if width < 0 or width % 2:
         raise ValueError(f"{NODE}: width must be even, or 0 for the native one, not {width}.")
     if blend not in BLENDS:
@@ -102,26 +107,6 @@ def native_width(cameras: Cameras, image_width: int) -> int:
     """
     focal = cameras.intrinsics[:, 0, 0].max().item() * image_width / cameras.width
     return 2 * math.ceil(math.pi * focal - 1e-6)
-
-
-def _checked(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
-    """The images as (V, P * 3, h, w) float32: of each view, all panoramas' colours."""
-    check_pictures(images, f"images of {NODE}")
-    count, height, width, _ = images.shape
-    if count % cameras.views:
-        problem = "too few images" if count < cameras.views else "the images are no multiple of the cameras"
-        raise ValueError(f"{NODE}: {problem}: {count} images, {cameras.views} cameras.")
-    if abs(width * cameras.height - height * cameras.width) > max(cameras.width, cameras.height) / 2:
-        raise ValueError(
-            f"{NODE}: the images are {width} x {height} pixels, which is not the aspect of the cameras' "
-            f"{cameras.width} x {cameras.height}."
-        )
-    if not cameras.in_one_point:
-        raise ValueError(
-            f"{NODE}: only views taken from one point can be joined, but these cameras stand in different places."
-        )
-    planes = images[..., :3].movedim(-1, 1).float()  # the images' own memory where that can be: it is read only
-    return planes.unflatten(0, (-1, cameras.views)).transpose(0, 1).flatten(1, 2)
 
 
 def _fitted_background(background: torch.Tensor, panoramas: int, width: int) -> torch.Tensor:

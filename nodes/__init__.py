@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .agreement import OverlapPSNR
 from .cameras import PanoramaCameras
 from .loaders import (
     LoadDemoModel,
@@ -41,5 +42,6 @@ class MVDiffusionExtension(ComfyExtension):
             PreviewPanorama,
             SavePanorama,
             SavePosedViews,
+            OverlapPSNR,
             SaveMVDiffusion,
         ]

@@ -28,6 +28,7 @@ NODES = {
     "MVDiffusionPreviewPanorama": "Preview Panorama",
     "MVDiffusionSavePanorama": "Save Panorama",
     "MVDiffusionSaveSequence": "Save Posed Views",
+    "MVDiffusionOverlapPSNR": "Overlap PSNR",
     "MVDiffusionSave": "Save MVDiffusion",
 }
 

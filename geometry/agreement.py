@@ -1,0 +1,240 @@
+"""Do views agree where they show the same? The published measure: PSNR over all overlapping pixels of neighbours.
+
+Of each two neighbouring views the pixels of the one are compared with what the other shows at the same point of the
+scene, read bilinearly. In a panorama a homography finds that point. Of posed views a pixel's depth does, and the pixel
+counts only where the two depth maps agree: elsewhere the other view shows something that stands before the point, or
+beyond it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from .cameras import Cameras, pixel_grid
+from .correspondence import apply_homography, homography
+from .depth import carried, carry, depth_at, depth_neighbours, depth_projection, lift
+from .equirect import grid_from_pixels
+from .neighbours import neighbours
+from .posed import PosedViews
+from .projection import EDGE, read_continued
+from .views import view_planes
+
+NODE = "Overlap PSNR"
+AGREE_M = 0.5  # metres by which two depth maps may differ where they show the same
+MOST_DB = 100.0  # in place of the infinity of identical pictures, which JSON has no number for
+LEAST_SHARE = 0.005  # of a view's pixels: pairs that share less are too small to be the worst
+BLOCK = 2**18  # pixels compared at once: bounds memory
+ROWS = 40  # of a table
+
+
+@dataclass(frozen=True)
+class PairAgreement:
+    """How two views agree over those pixels of `view` that `other` shows too.
+
+    panorama: which of P panoramas, or sequences, they belong to. view, other: their places among its cameras.
+    names: what people call the two. title: both names, and the panorama where there are several.
+    pixels: how many were compared. share: of the view's. error: their mean squared difference over the colours.
+    """
+
+    panorama: int
+    view: int
+    other: int
+    names: tuple[str, str]
+    title: str
+    pixels: int
+    share: float
+    error: float
+
+    @property
+    def psnr(self) -> float:
+        """In dB, 100 at most. Peak 1."""
+        return decibels(self.error)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How all neighbouring views agree: the pairs, panorama by panorama. Pairs that share no pixel are not there."""
+
+    pairs: tuple[PairAgreement, ...]
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels were compared in all."""
+        return sum(pair.pixels for pair in self.pairs)
+
+    @property
+    def psnr(self) -> float:
+        """In dB, 100 at most: of one mean squared difference over all pixels of all pairs. Peak 1."""
+        return decibels(sum(pair.error * pair.pixels for pair in self.pairs) / self.pixels)
+
+    @property
+    def ranked(self) -> list[PairAgreement]:
+        """The pairs, the worst first; at the end those that share too few pixels to tell."""
+        return sorted(self.pairs, key=lambda pair: (pair.share < LEAST_SHARE, pair.psnr))
+
+    @property
+    def worst(self) -> PairAgreement:
+        """The pair with the lowest PSNR of those that share 0.5 % of a view; of all where none does."""
+        return self.ranked[0]
+
+    def table(self) -> str:
+        """Lines for people: the total, then each pair's pixels, share of the first view and PSNR, the worst first."""
+        counted = "1 pair" if len(self.pairs) == 1 else f"{len(self.pairs)} pairs"
+        lines = [("views", "pixels", "share", "dB"), (f"all ({counted})", f"{self.pixels}", "", f"{self.psnr:.2f}")]
+        shown = self.ranked[:ROWS]
+        lines += [(pair.title, f"{pair.pixels}", f"{100 * pair.share:.1f} %", f"{pair.psnr:.2f}") for pair in shown]
+        rest = [f"... and {len(self.pairs) - ROWS} more"] if len(self.pairs) > ROWS else []
+        return "\n".join([*_aligned(lines), *rest])
+
+
+def decibels(error: float) -> float:
+    """The PSNR of a mean squared difference of pictures whose peak is 1, MOST_DB at most."""
+    return min(MOST_DB, -10 * math.log10(max(error, 10 ** (-MOST_DB / 10))))
+
+
+def agreement(images: torch.Tensor, cameras: Cameras) -> Agreement:
+    """Compares neighbouring views of P panoramas in one point, or of P sequences of `PosedViews`.
+
+    images: (P * V, h, w, 3 or 4) in 0..1, any floating type, any size of the cameras' aspect, panorama by panorama.
+        Compared in float32 on their device.
+    Neighbours are those of the attention, each pair once: pixels of the earlier view against the later one. All
+    panoramas count in one total.
+    Raises ValueError for images that do not fit the cameras or hold NaN, for cameras without neighbours, and where no
+    pixels overlap.
+    """
+    planes = view_planes(images, cameras, NODE)
+    pairs = [pair for view, other in _neighbouring_pairs(cameras) for pair in _compared(planes, cameras, view, other)]
+    if not pairs:
+        raise ValueError(f"{NODE}: {_why_nothing_overlaps(cameras)}")
+    return Agreement(tuple(sorted(pairs, key=lambda pair: (pair.panorama, pair.view, pair.other))))
+
+
+def seen_by_both(
+    images: torch.Tensor, cameras: Cameras, pair: PairAgreement
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a pair compares: the view and the other one as seen from it, (3, h, w) each, and (h, w) where they overlap.
+
+    images: as for `agreement`. Colours are float32 on the images' device, the overlap is bool.
+    """
+    planes = view_planes(images, cameras, NODE).unflatten(1, (-1, 3))[:, pair.panorama]
+    parts = zip(*_carried_over(planes[pair.other], cameras, pair.view, pair.other), strict=True)
+    _, theirs, overlap = (list(part) for part in parts)
+    return planes[pair.view], torch.cat(theirs, dim=1), torch.cat(overlap)
+
+
+def _neighbouring_pairs(cameras: Cameras) -> list[tuple[int, int]]:
+    """The pairs of neighbouring views, each once, ascending. Raises ValueError for cameras that have none."""
+    if cameras.views == 1:
+        raise ValueError(f"{NODE}: there is one camera, and a view alone has nothing to agree with. Use two or more.")
+    if isinstance(cameras, PosedViews):
+        beside = depth_neighbours(cameras.overlaps, cameras.min_overlap)
+    elif cameras.rings:
+        beside = neighbours(cameras)
+    else:
+        raise ValueError(
+            f"{NODE}: these cameras have no neighbours (the faces of a cube do not overlap), so there is nothing to "
+            "compare. Choose ring, sphere or rings in Panorama Cameras."
+        )
+    return sorted({(min(view, other), max(view, other)) for view, others in enumerate(beside) for other in others})
+
+
+def _why_nothing_overlaps(cameras: Cameras) -> str:
+    if isinstance(cameras, PosedViews):
+        return (
+            f"no pixel of any view is seen by a neighbour at a depth that agrees within {AGREE_M:g} m. Check that the "
+            "depth is in metres and belongs to these poses, or use frames that are closer to each other."
+        )
+    return (
+        "no pixels overlap: no view shows what a neighbour shows. Use a larger fov or more views in Panorama Cameras."
+    )
+
+
+def _compared(planes: torch.Tensor, cameras: Cameras, view: int, other: int) -> Iterator[PairAgreement]:
+    """Yields how two of (V, P * 3, h, w) views agree in each panorama; nothing where they share no pixel."""
+    height, width = planes.shape[-2:]
+    pixels, errors = 0, 0.0
+    for rows, theirs, overlap in _carried_over(planes[other], cameras, view, other):
+        squares = (theirs - planes[view, :, rows]).square_().unflatten(0, (-1, 3)).mean(1)
+        pixels += int(overlap.sum())
+        errors = errors + (squares * overlap).sum((-2, -1))
+    if not pixels:
+        return
+    kind, group = ("frame", "sequence") if isinstance(cameras, PosedViews) else ("view", "panorama")
+    called = cameras.names if isinstance(cameras, PosedViews) else range(cameras.views)
+    names = f"{kind} {called[view]}", f"{kind} {called[other]}"
+    for panorama, error in enumerate((errors / pixels).tolist()):
+        place = f"{group} {panorama}, " if len(errors) > 1 else ""
+        title = f"{place}{names[0]} and {names[1]}"
+        yield PairAgreement(panorama, view, other, names, title, pixels, pixels / (width * height), error)
+
+
+def _carried_over(
+    planes: torch.Tensor, cameras: Cameras, view: int, other: int
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Yields (rows, (C, rows, w) colours, (rows, w) overlap): what the other view's (C, h, w) shows at a view's pixels.
+
+    The overlap is true where it shows the same point; colours elsewhere mean nothing.
+    """
+    height, width = planes.shape[-2:]
+    step = max(1, BLOCK // width)
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        grid, overlap = _positions(cameras, view, other, (width, height), rows)
+        yield rows, read_continued(planes[None], grid.float().to(planes.device))[0], overlap.to(planes.device)
+
+
+def _positions(
+    cameras: Cameras, view: int, other: int, size: tuple[int, int], rows: slice
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where some rows of a view lie in another: (2, rows, w) grid coordinates, and (rows, w) where they overlap.
+
+    size: width and height of the images. Points beyond the middles of the other image's border pixels do not count:
+    nothing can be read there but by guessing.
+    """
+    grid_from_camera = grid_from_pixels(cameras.width, cameras.height)
+    camera_from_image = torch.linalg.inv(grid_from_camera) @ grid_from_pixels(*size)
+    pixels = pixel_grid(size[0], rows.stop - rows.start)
+    pixels[..., 1] += rows.start
+    pixels, _ = apply_homography(camera_from_image, pixels)
+    find = _points_by_depth if isinstance(cameras, PosedViews) else _points_by_homography
+    points, same = find(cameras, view, other, pixels)
+    grid, _ = apply_homography(grid_from_camera, points)
+    inside = grid.abs() <= 1 - 1 / torch.tensor(size, dtype=torch.float64) + EDGE
+    return grid.movedim(-1, 0), same & inside.all(-1)
+
+
+def _points_by_homography(
+    cameras: Cameras, view: int, other: int, pixels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The (..., 2) points of another view in one point that show a view's (..., 2) pixels, and (...) which it faces."""
+    points, depth = apply_homography(homography(cameras, other, view), pixels)
+    return points, depth > 0
+
+
+def _points_by_depth(
+    cameras: PosedViews, view: int, other: int, pixels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The (..., 2) points of another view at which a view's (..., 2) pixels stand, and (...) which it really shows.
+
+    Both depth maps are read at the nearest pixel. What is compared with the other's depth is the point's z in the
+    other's frame; the published model's position code takes its z in the first view's.
+    """
+    lifted = lift(pixels, depth_at(pixels.movedim(-1, 0), cameras.depth[view], cameras))
+    matrix = depth_projection(cameras, other, view)
+    points = carry(matrix, lifted)
+    theirs = depth_at(points, cameras.depth[other], cameras)
+    agrees = (carried(matrix, lifted)[2] - theirs).abs() <= AGREE_M
+    return points.movedim(0, -1), agrees & (theirs > 0)
+
+
+def _aligned(lines: Iterable[tuple[str, ...]]) -> list[str]:
+    """Lines of a table of equally long tuples: the first column to the left, the others to the right."""
+    columns = list(zip(*lines, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    padded = [[text.ljust(widths[0]) for text in columns[0]]]
+    padded += [[text.rjust(width) for text in column] for column, width in zip(columns[1:], widths[1:], strict=True)]
+    return ["  ".join(row) for row in zip(*padded, strict=True)]
