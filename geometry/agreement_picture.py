@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from .agreement import Agreement, PairAgreement, seen_by_both
 from .cameras import Cameras
@@ -15,6 +14,7 @@ PANEL, TALLEST = 512, 1024  # pixels of the picture: a panel's width, and the mo
 GAP, HEADING, CAPTION, LEGEND = 24 * FINE, 72 * FINE, 48 * FINE, 64 * FINE
 BAR = 220 * FINE, 18 * FINE
 DIMMED = 0.35  # brightness of what only the first view shows
+SPECK = 3 * FINE  # half as wide as the holes and islands of an overlap that get no line of their own
 EDGE = (92, 225, 230)  # around the overlap: a colour that heat has not
 # Of a difference, from none to the largest that the bar shows. It grows brighter all the way.
 HEAT = (8, 6, 18), (72, 18, 98), (158, 38, 92), (226, 82, 48), (250, 164, 40), (255, 250, 200)
@@ -80,10 +80,14 @@ def _mask(overlap: torch.Tensor, size: tuple[int, int]) -> Image.Image:
 
 
 def _outline(mask: Image.Image) -> Image.Image:
-    """The inner border of a mask, also where it ends at the picture's."""
-    inside = torch.from_numpy(np.array(mask)).float()[None]
-    eroded = -F.max_pool2d(-F.pad(inside, (THICK,) * 4), 2 * THICK + 1, stride=1)
-    return Image.fromarray((inside - eroded)[0].to(torch.uint8).numpy())
+    """The inner border of a mask, also where it ends at the picture's; around its shape, not around every speck."""
+    shape = ImageOps.expand(_where_blurred(mask, SPECK, 128), THICK)
+    return ImageOps.crop(ImageChops.subtract(shape, _where_blurred(shape, THICK, 255)), THICK)
+
+
+def _where_blurred(mask: Image.Image, radius: int, least: int) -> Image.Image:
+    """A mask of where the mean of a mask around a pixel is `least` or more."""
+    return mask.filter(ImageFilter.BoxBlur(radius)).point(lambda mean: 255 * (mean >= least))
 
 
 def _heat(values: torch.Tensor) -> np.ndarray:
