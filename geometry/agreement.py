@@ -9,7 +9,7 @@ beyond it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -82,13 +82,21 @@ class Agreement:
         return self.ranked[0]
 
     def table(self) -> str:
-        """Lines for people: the total, then each pair's pixels, share of the first view and PSNR, the worst first."""
-        counted = "1 pair" if len(self.pairs) == 1 else f"{len(self.pairs)} pairs"
-        lines = [("views", "pixels", "share", "dB"), (f"all ({counted})", f"{self.pixels}", "", f"{self.psnr:.2f}")]
-        shown = self.ranked[:ROWS]
-        lines += [(pair.title, f"{pair.pixels}", f"{100 * pair.share:.1f} %", f"{pair.psnr:.2f}") for pair in shown]
-        rest = [f"... and {len(self.pairs) - ROWS} more"] if len(self.pairs) > ROWS else []
-        return "\n".join([*_aligned(lines), *rest])
+        """Lines for people: PSNR, views, share of the first view, pixels; first the total, then the worst pairs.
+
+        Each line says its units: not all that shows it keeps columns apart.
+        """
+        counted = "the only pair" if len(self.pairs) == 1 else f"all {len(self.pairs)} pairs"
+        lines = [(f"{self.psnr:.2f} dB", counted, "", f"{self.pixels} pixels")]
+        for pair in self.ranked[:ROWS]:
+            lines.append((f"{pair.psnr:.2f} dB", pair.title, f"{100 * pair.share:.1f} %", f"{pair.pixels} pixels"))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = [
+            "  ".join(map(str.rjust, (psnr, title.ljust(widths[1]), *rest), widths)) for psnr, title, *rest in lines
+        ]
+        if len(self.pairs) > ROWS:
+            table.append(f"... and {len(self.pairs) - ROWS} pairs more")
+        return "\n".join(table)
 
 
 def decibels(error: float) -> float:
@@ -229,12 +237,3 @@ def _points_by_depth(
     theirs = depth_at(points, cameras.depth[other], cameras)
     agrees = (carried(matrix, lifted)[2] - theirs).abs() <= AGREE_M
     return points.movedim(0, -1), agrees & (theirs > 0)
-
-
-def _aligned(lines: Iterable[tuple[str, ...]]) -> list[str]:
-    """Lines of a table of equally long tuples: the first column to the left, the others to the right."""
-    columns = list(zip(*lines, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    padded = [[text.ljust(widths[0]) for text in columns[0]]]
-    padded += [[text.rjust(width) for text in column] for column, width in zip(columns[1:], widths[1:], strict=True)]
-    return ["  ".join(row) for row in zip(*padded, strict=True)]

@@ -264,16 +264,15 @@ def test_pairs_that_share_few_pixels_are_not_the_worst():
 def test_table_has_the_total_and_the_worst_pairs_first():
     table = Agreement((pair_of(0, 0.3, 0.001), pair_of(1, 0.1, 0.01))).table()
     assert table.splitlines() == [
-        "views              pixels   share     dB",
-        "all (2 pairs)        4000          24.88",
-        "view 1 and view 2    1000  10.0 %  20.00",
-        "view 0 and view 1    3000  30.0 %  30.00",
+        "24.88 dB  all 2 pairs                4000 pixels",
+        "20.00 dB  view 1 and view 2  10.0 %  1000 pixels",
+        "30.00 dB  view 0 and view 1  30.0 %  3000 pixels",
     ]
 
 
 def test_long_tables_say_how_much_they_leave_out():
     lines = Agreement(tuple(pair_of(view, 0.3, 0.01) for view in range(45))).table().splitlines()
-    assert len(lines) == 2 + measure.ROWS + 1 and lines[-1] == "... and 5 more"
+    assert len(lines) == 1 + measure.ROWS + 1 and lines[-1] == "... and 5 pairs more"
 
 
 # ---- Refusals
