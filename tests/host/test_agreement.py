@@ -56,26 +56,6 @@ def test_the_node_shows_its_table_and_its_picture(measured, cameras, tmp_path):
     assert (tmp_path / picture["subfolder"] / picture["filename"]).is_file()
 
 
-def test_the_text_is_sent_to_the_node_that_runs(comfy, cameras, monkeypatch, measured):
-    from comfy_api.latest import io
-    from server import PromptServer
-
-    from mvdiffusion_pack.nodes.agreement import OverlapPSNR
-
-    class Page:
-        """A page that is open."""
-
-        def send_progress_text(self, text: str, node_id: str) -> None:
-            self.shown = {node_id: text}
-
-    page = Page()
-    monkeypatch.setattr(PromptServer, "instance", page, raising=False)
-    hidden = io.HiddenHolder.from_dict({io.Hidden.unique_id: "12"})
-    node = type("OverlapPSNRInARun", (OverlapPSNR,), {"hidden": hidden})
-    output = node.execute(torch.rand(8, 48, 64, 3), cameras)
-    assert page.shown == {"12": output.args[1]}
-
-
 @pytest.mark.parametrize(
     ("images", "changes", "said"),
     [
