@@ -15,7 +15,7 @@ GAP, HEADING, CAPTION, LEGEND = 24 * FINE, 72 * FINE, 48 * FINE, 64 * FINE
 BAR = 220 * FINE, 18 * FINE
 DIMMED = 0.35  # brightness of what only the first view shows
 SPECK = 3 * FINE  # half as wide as the holes and islands of an overlap that get no line of their own
-EDGE = (92, 225, 230)  # around the overlap: a colour that heat has not
+OUTLINE = (92, 225, 230)  # around the overlap: a colour that heat has not
 # Of a difference, from none to the largest that the bar shows. It grows brighter all the way.
 HEAT = (8, 6, 18), (72, 18, 98), (158, 38, 92), (226, 82, 48), (250, 164, 40), (255, 250, 200)
 FULL = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # differences that the bar may end at
@@ -44,7 +44,7 @@ def worst_pair_picture(images: torch.Tensor, cameras: Cameras, found: Agreement)
     ]
     outline = _outline(within)
     for panel in panels:
-        panel.paste(EDGE, (0, 0), outline)
+        panel.paste(OUTLINE, (0, 0), outline)
     one, two = pair.names
     captions = one, f"{two}, as seen from {one}", "difference"
     picture = _arranged(_heading(pair), panels, captions)
@@ -113,7 +113,7 @@ def _arranged(heading: str, panels: list[Image.Image], captions: tuple[str, ...]
 def _draw_legend(picture: Image.Image, full: float) -> None:
     """Below the panels: what the line is, and what heat means."""
     draw, middle = ImageDraw.Draw(picture), picture.height - LEGEND / 2
-    draw.line((GAP, middle, GAP + BAR[1] * 2, middle), EDGE, 2 * THICK)
+    draw.line((GAP, middle, GAP + BAR[1] * 2, middle), OUTLINE, 2 * THICK)
     draw.text((GAP + BAR[1] * 3, middle), "around the pixels compared", DIM, font(SMALL), anchor="lm")
     bar = Image.fromarray(_heat(torch.linspace(0, 1, BAR[0]).expand(BAR[1], -1)))
     left, top = picture.width - GAP - FINE * PANEL // 2 - BAR[0] // 2, round(middle) - BAR[1] // 2

@@ -84,7 +84,7 @@ def test_outside_of_the_overlap_the_first_view_is_dark_and_the_other_not_there(p
 
 
 def test_a_line_goes_round_the_overlap(picture):
-    colour = torch.tensor(drawn.EDGE) / 255
+    colour = torch.tensor(drawn.OUTLINE) / 255
     for panel in panels(picture):
         line = (panel - colour).abs().amax(-1) < 0.02
         assert line[100:200, 250:270].any(-1).all()  # a view of 90 degrees ends in the middle of the next one
