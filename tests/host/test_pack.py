@@ -23,6 +23,7 @@ NODES = {
     "MVDiffusionTextEncode": "Multi-View Text Encode",
     "MVDiffusionApplyCameras": "Apply Cameras",
     "MVDiffusionKSampler": "Multi-View KSampler",
+    "MVDiffusionInterpolate": "Interpolate Keyframes",
     "MVDiffusionStitchEquirect": "Stitch Equirect",
     "MVDiffusionEquirectToViews": "Equirect to Views",
     "MVDiffusionPreviewPanorama": "Preview Panorama",

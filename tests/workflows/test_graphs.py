@@ -45,9 +45,10 @@ def widget_names(node_class: type) -> list[str]:
     """The widgets of a node in the order in which the front end saves their values; a seed's control is one more."""
     names, inputs = [], node_class.INPUT_TYPES()
     for name, (kind, *options) in {**inputs["required"], **inputs.get("optional", {})}.items():
-        if isinstance(kind, list) or kind in WIDGETS:
+        settings = options[0] if options else {}
+        if (isinstance(kind, list) or kind in WIDGETS) and not settings.get("forceInput"):
             names.append(name)
-            if options and options[0].get("control_after_generate"):
+            if settings.get("control_after_generate"):
                 names.append("control_after_generate")
     return names
 
