@@ -122,6 +122,7 @@ def test_depth_that_is_none_does_not_count():
         (1.9, 0.5, False),
         (2.1, 0.5, True),
         (1.0, 0.0, True),
+        (0.5, 0.0, True),
         (torch.inf, 1.0, True),
     ],
 )
@@ -131,6 +132,14 @@ def test_confidence_is_one_less_its_inverse(confidence, min_confidence, kept):
     geometry["confidence"][:, 0] = confidence
     for frame in da3_frames(geometry, min_confidence=min_confidence):
         assert (frame.depth[0] > 0).all() == kept and (frame.depth[1:] > 0).all()
+
+
+def test_images_may_be_of_half_precision_and_have_alpha():
+    geometry = described(room())
+    geometry["image"] = torch.cat((geometry["image"], torch.zeros(5, HEIGHT, WIDTH, 1)), dim=-1).half() * 1.1
+    for frame, expected in zip(da3_frames(geometry), room(), strict=True):
+        assert frame.image.dtype == torch.float32
+        torch.testing.assert_close(frame.image, (1.1 * expected.image).clamp(max=1), rtol=0, atol=2e-3)
 
 
 def test_without_confidence_all_depth_counts():
@@ -181,7 +190,7 @@ def test_rounded_rotations_become_rotations():
 def test_principal_points_that_were_estimated_are_put_into_the_middle():
     """As `ray_pose` gives them: each a little off, so that none alone tells the size that the model ran at."""
     frames, geometry = room(), described(room())
-    geometry["intrinsics"][0, :, 0, 2] *= torch.tensor([1.03, 0.98, 1.01, 0.99, 1.02])
+    geometry["intrinsics"][0, :, 0, 2] *= torch.tensor([1.07, 0.98, 1.01, 0.99, 1.02])
     for frame, expected in zip(da3_frames(geometry), frames, strict=True):
         torch.testing.assert_close(frame.intrinsics, expected.intrinsics, rtol=1e-6, atol=0)
 
