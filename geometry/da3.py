@@ -5,9 +5,9 @@ A dictionary. What its entries are, as the host's code (0.33) makes them, S pict
 - image (S, H, W, 3); depth and confidence (S, H, W), resized bilinearly from the size that the model ran at, so that
   the edges of the pictures meet, not the centres of their corner pixels.
 - intrinsics (1, S, 3, 3) stay in pixels of the size that the model ran at, with centres at half-integers. That size is
-  not told: both its sides are multiples of 14, each rounded for itself. The principal point of `cam_dec` is the middle,
-  so it tells the size. That of `ray_pose` is an estimate which is right only in the middle (moved, it comes out on the
-  other side, as its factors are those of another product): it is used for the size and then put into the middle.
+  not told, but both its sides are multiples of 14, each rounded for itself. The principal point of `cam_dec` is the
+  middle, so it tells the size. That of `ray_pose` is an estimate that holds only near the middle (one that is displaced
+  comes out on the other side): it tells the size, and is then put into the middle.
 - extrinsics (1, S, 3, 4), world-to-camera. The rotations of `ray_pose` are rounded as the model's numbers are.
 - confidence = 1 + exp(x) of the model's output x: from 1 to infinity. 1 - 1 / confidence, which is x's sigmoid, is the
   same on a scale of 0 to 1.
