@@ -11,6 +11,7 @@ from pathlib import Path
 import folder_paths
 import torch
 
+from ..geometry.da3 import Geometry, da3_frames
 from ..geometry.frames import Frame, best_overlaps, named_frames, posed_views
 from ..geometry.posed import PosedViews
 from ..geometry.scannet import read_frames, write_sequence
@@ -57,6 +58,13 @@ def sequence_fingerprint(name: str) -> str:
 def sequence_frames(name: str, start: int, stride: int, max_frames: int) -> Iterator[Frame]:
     """The frames of a sequence, see `read_frames`; those that are skipped are named in the log."""
     return read_frames(sequence_folder(name), start, stride, max_frames, _log)
+
+
+def geometry_frames(
+    geometry: Geometry, depth_scale: float, min_confidence: float, start: int, stride: int, max_frames: int
+) -> Iterator[Frame]:
+    """The pictures of Depth Anything 3 as frames, see `da3_frames`; those that are skipped are named in the log."""
+    return da3_frames(geometry, depth_scale, min_confidence, start, stride, max_frames, _log)
 
 
 def cameras_of_frames(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..geometry.da3 import MIN_CONFIDENCE
+from ..geometry.depth_picture import depth_picture
 from ..geometry.scannet import FORMATS
 from ..host.run import to_intermediate
 from ..host.sequences import (
     DEMO,
     NONE,
     cameras_of_frames,
+    geometry_frames,
     save_sequence,
     sequence_fingerprint,
     sequence_folder,
@@ -109,11 +112,11 @@ class DepthCameras(io.ComfyNode):
                 io.Float.Input(
                     "min_confidence",
                     optional=True,
-                    default=0.1,
+                    default=MIN_CONFIDENCE,
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Of geometry: less certain depth counts as no reading.",
+                    tooltip="Of geometry: less certain depth counts as no reading. 0 keeps all.",
                 ),
             ],
             outputs=[
@@ -121,7 +124,9 @@ class DepthCameras(io.ComfyNode):
                 MVCameras.Output(display_name="keyframe_cameras", tooltip="Those of the key frames alone."),
                 io.Image.Output(display_name="images", tooltip="The pictures of all frames."),
                 io.Image.Output(display_name="keyframe_images", tooltip="Those of the key frames alone."),
-                io.Image.Output(display_name="depth_preview", tooltip="The depth of all frames, as pictures."),
+                io.Image.Output(
+                    display_name="depth_preview", tooltip="The depth of all frames, near bright, no reading hatched."
+                ),
                 io.String.Output(display_name="prompts", tooltip="A line per frame, for Multi-View Text Encode."),
                 io.String.Output(display_name="keyframe_prompts", tooltip="A line per key frame."),
             ],
@@ -156,11 +161,14 @@ class DepthCameras(io.ComfyNode):
         keyframe_overlap,
         geometry=None,
         depth_scale=0.0,
-        min_confidence=0.1,
+        min_confidence=MIN_CONFIDENCE,
     ) -> io.NodeOutput:
         _check_source(sequence, geometry is not None)
         _check_size(width, height)
-        frames = sequence_frames(sequence, start, stride, max_frames)
+        if sequence == NONE:
+            frames = geometry_frames(geometry, depth_scale, min_confidence, start, stride, max_frames)
+        else:
+            frames = sequence_frames(sequence, start, stride, max_frames)
         cameras, images, prompts = cameras_of_frames(frames, width, height, min_overlap, keyframe_overlap)
         keyframes = list(cameras.keyframes)
         return io.NodeOutput(
@@ -168,7 +176,7 @@ class DepthCameras(io.ComfyNode):
             cameras.subset(keyframes),
             to_intermediate(images),
             to_intermediate(images[keyframes]),
-            None,
+            to_intermediate(depth_picture(cameras.depth, cameras.names)),
             prompt_lines(prompts),
             prompt_lines([prompts[view] for view in keyframes]),
         )
