@@ -56,7 +56,8 @@ class Tables:
     """The tables of one run at one feature size. Geometry and codes are computed in float64 on the CPU, then cast.
 
     What follows from cameras and weights stays on the device for the run, as far as `memory` allows; of the rest, codes
-    wait in the CPU's memory and are projected at each use. `fast`: whether attention may take the way of fast.py.
+    wait in the CPU's memory, or are made anew where that is short, too, and projected at each use. `fast`: whether
+    attention may take the way of fast.py.
     """
 
     def __init__(self, correspondences: Correspondences, memory: Memory | None = None, fast: bool = True) -> None:
@@ -75,12 +76,12 @@ class Tables:
 
         def code() -> torch.Tensor:
             parts = _codes(samples.code, samples.cosines, samples.valid, bands)
-            return self._place(torch.cat([part.to(like.dtype) for part in parts]), like)
+            return torch.cat([part.to(like.dtype) for part in parts])
 
         return PlainTable(
             self._once(("query", *place), lambda: samples.query.to(like.device)),
             self._once(("grid", *place), lambda: self._grid(samples, like)),
-            self._once(("code", *place, tuple(bands.tolist())), code).to(like.device),
+            self._kept(("code", *place, tuple(bands.tolist())), code, like).to(like.device),
         )
 
     def reads(self, like: torch.Tensor) -> Reads:
@@ -120,9 +121,9 @@ class Tables:
             for part in _codes(*kept, bands):
                 codes[first : first + len(part)] = part - part.mean(-1, keepdim=True)
                 first += len(part)
-            return self._place(codes, like)
+            return codes
 
-        return self._once(("centred", like.dtype, like.device, tuple(bands.tolist())), make)
+        return self._kept(("centred", like.dtype, like.device, tuple(bands.tolist())), make, like)
 
     def projected(self, layer: nn.Module, norm: nn.Module, bands: torch.Tensor, like: torch.Tensor) -> Codes | None:
         """The codes of `codes`, projected by the layer; None where memory is short: they are projected at each use."""
@@ -151,8 +152,17 @@ class Tables:
         normalised = torch.where(table.valid[..., None], (2 * table.coords + 1) / size - 1, OUTSIDE)
         return normalised.to(accumulation_dtype(like.dtype)).to(like.device)
 
-    def _place(self, code: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        return code.to(like.device) if self.memory.keep_code(code.numel() * code.element_size()) else code
+    def _kept(self, key: tuple, make: Callable[[], torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+        """Codes, made once and kept on the device of `like` or on the CPU, as far as memory allows."""
+        if key in self._made:
+            return self._made[key]
+        code = make()
+        size = code.numel() * code.element_size()
+        if self.memory.keep_code(size):
+            self._made[key] = code.to(like.device)
+        elif self.memory.keep_waiting(size):
+            self._made[key] = code
+        return self._made.get(key, code)
 
 
 def split(rows: slice, at_once: int) -> Iterator[slice]:

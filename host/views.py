@@ -37,7 +37,8 @@ class Allowance:
     def on(self, device: torch.device) -> Memory:
         """What may be used on the run's device."""
         if self._memory is None:
-            self._memory = Memory.within(comfy.model_management.get_free_memory(device), device.type == "cpu")
+            free, cpu = comfy.model_management.get_free_memory, torch.device("cpu")
+            self._memory = Memory.within(free(device), device == cpu, free(cpu))
         return self._memory
 
 

@@ -136,10 +136,19 @@ def test_tables_that_hold_a_part_of_the_queries_each(fast):
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
-def test_codes_beyond_the_allowance_change_nothing(fast):
+@pytest.mark.parametrize("waiting", [2**20, 0], ids=["waiting", "made anew"])
+def test_codes_beyond_the_allowance_change_nothing(fast, waiting):
     corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
-    x, short = features(1, 4, 32, 8, 8), Memory(code_bytes=0, projected_bytes=0)
+    x, short = features(1, 4, 32, 8, 8), Memory(code_bytes=0, projected_bytes=0, waiting_bytes=waiting)
     assert_agree(attended(corr, x, memory=short, fast=fast), attended(corr, x, fast=fast), 1e-13)
+
+
+@pytest.mark.parametrize(("waiting", "kept"), [(2**20, True), (0, False)])
+def test_codes_are_kept_as_long_as_memory_allows(waiting, kept):
+    corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
+    tables = Tables(corr, Memory(code_bytes=0, projected_bytes=0, waiting_bytes=waiting))
+    bands, like = frequencies(32, 2), torch.zeros(1, 32)
+    assert (tables.codes(bands, like) is tables.codes(bands, like)) == kept
 
 
 def test_what_a_ring_needs_does_not_grow_with_the_square_of_its_views():
@@ -150,17 +159,19 @@ def test_what_a_ring_needs_does_not_grow_with_the_square_of_its_views():
 
 
 def test_memory_is_a_small_part_of_what_is_free():
-    little, much = Memory.within(2**30, on_cpu=False), Memory.within(2**36, on_cpu=False)
+    little, much = Memory.within(2**30, False, 2**30), Memory.within(2**36, False, 2**36)
     assert little.piece_bytes + little.code_bytes + little.projected_bytes < 2**29
+    assert little.waiting_bytes < 2**29
     assert much == Memory()
-    assert Memory.within(2**36, on_cpu=True).piece_bytes < much.piece_bytes
-    assert Memory.within(0, on_cpu=False).piece_bytes > 0
+    assert Memory.within(2**36, True, 2**36).piece_bytes < much.piece_bytes
+    assert Memory.within(0, False, 0).piece_bytes > 0
 
 
 def test_an_allowance_is_spent_once():
-    memory = Memory(code_bytes=10, projected_bytes=5)
+    memory = Memory(code_bytes=10, projected_bytes=5, waiting_bytes=7)
     assert [memory.keep_code(6), memory.keep_code(6), memory.keep_code(4)] == [True, False, True]
     assert [memory.keep_projected(6), memory.keep_projected(5), memory.keep_projected(1)] == [False, True, False]
+    assert [memory.keep_waiting(6), memory.keep_waiting(2), memory.keep_waiting(1)] == [True, False, True]
 
 
 def test_what_follows_from_cameras_and_weights_is_made_once():

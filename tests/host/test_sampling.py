@@ -157,17 +157,17 @@ def test_plain_attention_rules_the_fast_way_out(demo, monkeypatch):
 @pytest.mark.parametrize("attention", ["auto", "plain"])
 def test_little_free_memory_changes_nothing_but_the_pieces(demo, monkeypatch, attention):
     from mvdiffusion_pack.caa.memory import Memory
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import run, views
 
     patcher, free_bytes = demo.model.get_additional_models_with_key(run.KEY)[0], []
     model = run.with_blocks(demo.model, patcher, 1.0, attention)
     expected = demo.sample(model)
 
-    def within(free: int, on_cpu: bool) -> Memory:
+    def within(free: int, on_cpu: bool, free_on_cpu: int) -> Memory:
         free_bytes.append(free)
-        return Memory.within(2**20, on_cpu)
+        return Memory.within(2**20, on_cpu, 2**20)
 
-    monkeypatch.setattr(run, "Memory", SimpleNamespace(within=within))
+    monkeypatch.setattr(views, "Memory", SimpleNamespace(within=within))
     assert relative_error(demo.sample(model), expected) < 1e-4
     assert len(free_bytes) == 1 and free_bytes[0] > 2**26
 

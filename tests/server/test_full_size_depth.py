@@ -1,0 +1,78 @@
+"""The depth weights at Stable Diffusion 2's real size, random, through the real server: twelve key frames at once."""
+
+from __future__ import annotations
+
+import io
+
+import comfy_host
+import numpy as np
+import pytest
+import torch
+from conftest import HOST
+from PIL import Image
+from published_files import full_size_weights, write_published
+
+pytestmark = [pytest.mark.host, pytest.mark.server, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def server(comfy, tmp_path_factory):
+    """A server with the authors' depth file in models/mvdiffusion."""
+    workdir = tmp_path_factory.mktemp("full_size_depth")
+    authors = workdir / "models" / "mvdiffusion" / "depth_gen.ckpt"
+    authors.parent.mkdir(parents=True)
+    write_published(authors, full_size_weights("depth_sd2", torch.float16))
+    with comfy_host.Server(HOST, workdir=workdir) as server:
+        yield server
+
+
+def node(name: str, **inputs) -> dict:
+    return {"class_type": f"MVDiffusion{name}", "inputs": inputs}
+
+
+def frames(server, strength: float) -> np.ndarray:
+    """(12, 192, 256, 3) numbers 0..255 of twelve frames of the demo sequence after one step."""
+    text = {"clip": ["model", 1], "cameras": ["cameras", 1], "prefix": ""}
+    graph = {
+        "model": node("LoadCheckpoint", checkpoint="depth_gen.ckpt", strength=strength),
+        "cameras": node(
+            "DepthCameras",
+            sequence="demo (in the pack)",
+            start=0,
+            stride=2,
+            max_frames=12,
+            width=256,
+            height=192,
+            min_overlap=0.3,
+            keyframe_overlap=1.0,
+        ),
+        "positive": node("TextEncode", text=["cameras", 6], **text),
+        "negative": node("TextEncode", text="", **text),
+        "sampler": node(
+            "KSampler",
+            model=["model", 0],
+            cameras=["cameras", 1],
+            positive=["positive", 0],
+            negative=["negative", 0],
+            seed=1,
+            steps=1,
+            cfg=1.0,
+            sampler_name="ddim",
+            scheduler="ddim_uniform",
+            denoise=1.0,
+            panoramas=1,
+        ),
+        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sampler", 0], "vae": ["model", 2]}},
+        "save": {"class_type": "SaveImage", "inputs": {"images": ["decode", 0], "filename_prefix": "frames"}},
+    }
+    entry = server.wait(server.queue(graph), timeout=900)
+    images = entry["outputs"]["save"]["images"]
+    pictures = [Image.open(io.BytesIO(server.view(**image))).convert("RGB") for image in images]
+    return np.stack([np.asarray(picture, dtype=float) for picture in pictures])
+
+
+def test_twelve_views_are_denoised_together(server):
+    together = frames(server, 1.0)
+    assert together.shape == (12, 192, 256, 3)
+    assert together.std(axis=(1, 2, 3)).min() > 1
+    assert np.abs(frames(server, 0.0) - together).max(axis=(1, 2, 3)).min() > 1  # every view, by the others
