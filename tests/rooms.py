@@ -12,6 +12,8 @@ from mvdiffusion_pack.geometry.cameras import intrinsics_from_fov, pixel_grid, r
 from mvdiffusion_pack.geometry.frames import Frame
 
 ROOM = (3.0, 1.5, 4.0)  # half its size in metres; the middle is the world's origin
+UNIT = 3.7  # metres, of a depth that has no scale
+MODEL_SIZE = 140, 98  # width, height of what Depth Anything 3 saw: x and y are scaled differently
 
 
 def pose(yaw_deg: float, position: tuple[float, float, float] = (0, 0, 0), pitch_deg: float = 0.0) -> torch.Tensor:
@@ -54,3 +56,25 @@ def write_scannet(folder: Path, frames: list[Frame]) -> Path:
     intrinsics = torch.block_diag(frames[0].intrinsics, torch.ones(1, 1)).numpy()
     np.savetxt(folder / "intrinsic" / "intrinsic_depth.txt", intrinsics)
     return folder
+
+
+def described(frames: list[Frame], noise: float = 0.0, **changes) -> dict:
+    """The frames as the host's DA3_GEOMETRY, in units of 3.7 m; `noise` is a share of the depth."""
+    generator = torch.Generator().manual_seed(0)
+    depth = torch.stack([frame.depth for frame in frames]) / UNIT
+    depth *= 1 + noise * torch.randn(depth.shape, generator=generator)
+    cam_from_world = torch.stack([torch.linalg.inv(frame.cam_to_world) for frame in frames])[:, :3]
+    cam_from_world[:, :, 3] /= UNIT
+    intrinsics = torch.stack([frame.intrinsics for frame in frames])
+    intrinsics[:, :2, 2] += 0.5  # centres at half-integers
+    intrinsics[:, 0] *= MODEL_SIZE[0] / depth.shape[2]
+    intrinsics[:, 1] *= MODEL_SIZE[1] / depth.shape[1]
+    geometry = {
+        "depth": depth,
+        "image": torch.stack([frame.image for frame in frames]),
+        "mode": "multiview",
+        "extrinsics": cam_from_world.float()[None],
+        "intrinsics": intrinsics.float()[None],
+        "confidence": torch.full_like(depth, 4.0),
+    }
+    return geometry | changes

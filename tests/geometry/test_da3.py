@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from rooms import pose, seen
+from rooms import UNIT, described, pose, seen
 
 from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.da3 import da3_frames
@@ -14,8 +14,6 @@ from mvdiffusion_pack.geometry.depth import depth_overlaps
 from mvdiffusion_pack.geometry.frames import Frame, posed_views
 
 WIDTH, HEIGHT = 90, 60
-MODEL_SIZE = 140, 98  # width, height: both rounded to 14, so that x and y are scaled differently
-UNIT = 3.7  # metres
 
 
 def room() -> list[Frame]:
@@ -23,28 +21,6 @@ def room() -> list[Frame]:
     places = [(0.5 * i - 1, 0.1 * i, 0.2 * i) for i in range(5)]
     poses = [pose(12 * i - 20, place, pitch_deg=3 * i) for i, place in enumerate(places)]
     return [seen(str(i), cam_to_world, WIDTH, HEIGHT) for i, cam_to_world in enumerate(poses)]
-
-
-def described(frames: list[Frame], noise: float = 0.0, **changes) -> dict:
-    """The frames as the host's DA3_GEOMETRY, in units of 3.7 m; `noise` is a share of the depth."""
-    generator = torch.Generator().manual_seed(0)
-    depth = torch.stack([frame.depth for frame in frames]) / UNIT
-    depth *= 1 + noise * torch.randn(depth.shape, generator=generator)
-    cam_from_world = torch.stack([torch.linalg.inv(frame.cam_to_world) for frame in frames])[:, :3]
-    cam_from_world[:, :, 3] /= UNIT
-    intrinsics = torch.stack([frame.intrinsics for frame in frames])
-    intrinsics[:, :2, 2] += 0.5  # centres at half-integers
-    intrinsics[:, 0] *= MODEL_SIZE[0] / WIDTH
-    intrinsics[:, 1] *= MODEL_SIZE[1] / HEIGHT
-    geometry = {
-        "depth": depth,
-        "image": torch.stack([frame.image for frame in frames]),
-        "mode": "multiview",
-        "extrinsics": cam_from_world.float()[None],
-        "intrinsics": intrinsics.float()[None],
-        "confidence": torch.full_like(depth, 4.0),
-    }
-    return geometry | changes
 
 
 def stacked(frames: list[Frame]) -> tuple[Cameras, torch.Tensor]:

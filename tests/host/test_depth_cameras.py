@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rooms import pose, seen, walk, write_scannet
+from rooms import UNIT, described, pose, seen, walk, write_scannet
 
 pytestmark = pytest.mark.host
 
@@ -235,6 +235,42 @@ def test_host_says_what_the_node_says(node, room, monkeypatch):
 def test_host_refuses_numbers_out_of_range(node, room, monkeypatch):
     valid, errors = validated(node, monkeypatch, stride=0)
     assert not valid and errors[0]["details"] == "stride"
+
+
+# ---- Depth Anything 3 in place of a folder
+
+
+def test_geometry_of_the_same_room_gives_the_same_cameras(node, room):
+    folder = run(node, stride=1)
+    geometry = run(node, sequence="none", geometry=described(walk(8, 96, 72)), depth_scale=UNIT)
+    expected, cameras = folder["cameras"], geometry["cameras"]
+    assert cameras.keyframes == expected.keyframes
+    torch.testing.assert_close(cameras.intrinsics, expected.intrinsics, rtol=1e-5, atol=0)
+    torch.testing.assert_close(cameras.cam_to_world, expected.cam_to_world, rtol=0, atol=1e-5)
+    torch.testing.assert_close(cameras.depth, expected.depth, rtol=0, atol=1e-3)
+    torch.testing.assert_close(cameras.overlaps, expected.overlaps, rtol=0, atol=0.01)
+    assert geometry["depth_preview"].shape == folder["depth_preview"].shape
+    assert not geometry["prompts"].strip()
+
+
+def test_geometry_has_no_scale_of_its_own(node):
+    depth = run(node, sequence="none", geometry=described(walk(8, 96, 72)), width=256, height=192)["cameras"].depth
+    assert depth.median().item() == pytest.approx(2, rel=0.05)
+
+
+def test_depth_that_is_not_certain_enough_is_no_reading(node):
+    geometry = described(walk(8, 96, 72))
+    geometry["confidence"][2, :36] = 1.2  # 0.17 of 1
+    lost, kept = (
+        run(node, sequence="none", geometry=geometry, min_confidence=least)["cameras"].depth for least in (0.5, 0.1)
+    )
+    assert not lost[2, :30].any() and lost[2, 34:].all() and kept.all()
+
+
+def test_geometry_without_poses_is_refused_with_how_to_get_them(node):
+    geometry = described(walk(2, 96, 72)) | {"mode": "mono"}
+    with pytest.raises(ValueError, match=r"without camera poses: .* set its mode to multiview"):
+        run(node, sequence="none", geometry=geometry)
 
 
 # ---- When it runs again
