@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -17,8 +17,6 @@ STRIP, MARGIN, BAR, TEXT = 38 * FINE, 6 * FINE, 10 * FINE, 15 * FINE  # of the s
 PERCENTILES = 1, 99  # of depth, for the scale's ends: a few wrong readings far away must not darken everything
 SAMPLES = 2**20  # depths that they are taken of
 CENTIMETRES = -2  # power of ten: the scale's ends are not given more finely
-# From dark to bright, without the darkest: those are too near to the colours of no reading.
-COLOURS = cv2.applyColorMap(np.linspace(40, 255, 256).astype(np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
 
 
 def depth_picture(depth: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
@@ -59,6 +57,14 @@ def written(ends: tuple[float, float] | None) -> tuple[str, str]:
     return ("", "") if ends is None else (f"{ends[0]:g} m", f"{ends[1]:g} m")
 
 
+@cache
+def _colours() -> np.ndarray:
+    """(256, 3) uint8 from dark to bright, without the darkest: those are too near to the colours of no reading."""
+    import cv2  # here, so that the other nodes load where it does not
+
+    return cv2.applyColorMap(np.linspace(40, 255, 256).astype(np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
+
+
 def _map(depth: np.ndarray, times: int, ends: tuple[float, float] | None) -> np.ndarray:
     """(times H, times W, 3) uint8 of an (H, W) depth map."""
     depth = depth.repeat(times, 0).repeat(times, 1)
@@ -68,7 +74,7 @@ def _map(depth: np.ndarray, times: int, ends: tuple[float, float] | None) -> np.
         return nothing
     near, far = ends
     bright = (255 * (far - depth) / (far - near)).clip(0, 255).round().astype(np.uint8)
-    return np.where(depth[..., None] > 0, COLOURS[bright], nothing)
+    return np.where(depth[..., None] > 0, _colours()[bright], nothing)
 
 
 def _scale(width: int, title: str, ends: tuple[float, float] | None) -> np.ndarray:
@@ -77,7 +83,7 @@ def _scale(width: int, title: str, ends: tuple[float, float] | None) -> np.ndarr
     draw, left, right, y = ImageDraw.Draw(strip), MARGIN, FINE * width - MARGIN, STRIP - MARGIN
     near, far = written(ends)
     if ends is not None:
-        bar = Image.fromarray(COLOURS[None, ::-1]).resize((right - left, BAR), Image.Resampling.BILINEAR)
+        bar = Image.fromarray(_colours()[None, ::-1]).resize((right - left, BAR), Image.Resampling.BILINEAR)
         strip.paste(bar, (left, MARGIN))
     draw.rectangle((left, MARGIN, right - 1, MARGIN + BAR - 1), outline=LINE, width=THIN)
     draw.text((left, y), near, BRIGHT, font(TEXT), anchor="ls")
