@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 
@@ -26,7 +25,8 @@ class PosedViews(Cameras):
     min_overlap: float = field(default=MIN_OVERLAP, kw_only=True)
     keyframes: tuple[int, ...] = field(default=(), kw_only=True)
     names: tuple[str, ...] = field(default=(), kw_only=True)
-    _subsets: dict[tuple[int, ...], PosedViews] = field(default_factory=dict, init=False, repr=False)
+    _ids: tuple[int, ...] = field(default=(), kw_only=True, repr=False)
+    _known: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,29 +40,39 @@ class PosedViews(Cameras):
             raise ValueError("Depth is in finite metres, not negative, and 0 where there is no reading.")
         if not self.names:
             object.__setattr__(self, "names", tuple(str(view) for view in range(self.views)))
+        if not self._ids:
+            object.__setattr__(self, "_ids", tuple(range(self.views)))
         if len(self.names) != self.views or any(not 0 <= view < self.views for view in self.keyframes):
             raise ValueError(f"{len(self.names)} names and key frames {self.keyframes} for {self.views} cameras.")
 
-    @cached_property
+    @property
     def overlaps(self) -> torch.Tensor:
-        """(V, V) float64 `depth_overlaps` of all pairs, computed when first asked for and then kept."""
-        return depth_overlaps(self, self.depth)
+        """(V, V) float64 `depth_overlaps` of all pairs, computed when first asked for and then kept.
+
+        Views and their parts share what they know: also parts that are made anew, as for the windows of each run.
+        """
+        if self._ids not in self._known:
+            self._known[self._ids] = self._part_of_known()
+        return self._known[self._ids]
 
     def subset(self, views: Sequence[int]) -> PosedViews:
-        """The cameras of some views, in that order, without key frames. The same object for the same views."""
-        views = tuple(views)
-        if views not in self._subsets:
-            chosen = list(views)
-            cameras = PosedViews(
-                self.intrinsics[chosen],
-                self.cam_to_world[chosen],
-                self.width,
-                self.height,
-                depth=self.depth[chosen],
-                min_overlap=self.min_overlap,
-                names=tuple(self.names[view] for view in views),
-            )
-            if "overlaps" in self.__dict__:
-                cameras.__dict__["overlaps"] = self.overlaps[chosen][:, chosen]
-            self._subsets[views] = cameras
-        return self._subsets[views]
+        """The cameras of some views, in that order, without key frames."""
+        chosen = list(views)
+        return PosedViews(
+            self.intrinsics[chosen],
+            self.cam_to_world[chosen],
+            self.width,
+            self.height,
+            depth=self.depth[chosen],
+            min_overlap=self.min_overlap,
+            names=tuple(self.names[view] for view in chosen),
+            _ids=tuple(self._ids[view] for view in chosen),
+            _known=self._known,
+        )
+
+    def _part_of_known(self) -> torch.Tensor:
+        for ids, overlaps in self._known.items():
+            if set(self._ids) <= set(ids):
+                places = [ids.index(one) for one in self._ids]
+                return overlaps[places][:, places]
+        return depth_overlaps(self, self.depth)

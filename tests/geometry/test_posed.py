@@ -40,8 +40,9 @@ def test_subset_has_the_overlaps_of_its_views(known_before):
     assert some.names == ("4", "1", "2") and some.keyframes == ()
 
 
-def test_subset_of_the_same_views_is_the_same_object(cameras):
-    assert cameras.subset((1, 2)) is cameras.subset([1, 2])
+def test_overlaps_of_a_subset_are_kept_for_the_next_one_of_the_same_views(cameras):
+    assert cameras.subset((1, 2)).overlaps is cameras.subset([1, 2]).overlaps
+    assert cameras.subset((2, 1, 5)).subset((1, 0)).overlaps is cameras.subset((1, 2)).overlaps
 
 
 def test_depth_must_fit_the_cameras(cameras):
