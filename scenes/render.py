@@ -1,0 +1,279 @@
+"""Pictures, depth and things of a room: rays against all primitives at once, in pieces of bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from ..geometry.cameras import Cameras
+from .room import SHAPES, Room
+from .textures import accent_share
+
+PAIRS = {"cpu": 2**19, "device": 2**26}  # rays times primitives in one piece
+TINY = 1e-9  # in place of a direction's part that is 0
+LAMP_BELOW_CEILING, LAMP_WIDTH = 0.35, 0.4  # metres
+AMBIENT, LAMP, FALLOFF = 0.50, 1.15, 0.07  # FALLOFF: per square metre
+CORNER, CORNER_WIDTH = 0.35, 0.3  # how much darker corners are, and how many metres that reaches
+GAMMA = 2.2
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """V views of a room, on the device that they were rendered on.
+
+    images: (V, H, W, 3) float32 in 0..1, antialiased.
+    depth: (V, H, W) float32, z in metres at the pixels' centres. things: (V, H, W) int64 places in `Room.names`, there.
+    """
+
+    images: torch.Tensor
+    depth: torch.Tensor
+    things: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Primitives:
+    """A room's primitives on a device, float32. turn: (P, 2) cosine and sine of the yaw; reach: (P,) around the centre.
+
+    colours: linear, not as displayed.
+    """
+
+    shape: torch.Tensor
+    centre: torch.Tensor
+    half_size: torch.Tensor
+    turn: torch.Tensor
+    reach: torch.Tensor
+    colours: torch.Tensor
+    period: torch.Tensor
+    glow: torch.Tensor
+    texture: torch.Tensor
+    thing: torch.Tensor
+
+    @classmethod
+    def of(cls, room: Room, device: torch.device) -> _Primitives:
+        turn, reach = torch.stack((room.yaw.cos(), room.yaw.sin()), dim=-1), room.half_size.norm(dim=-1)
+        floating = (room.centre, room.half_size, turn, reach, room.colours**GAMMA, room.period, room.glow)
+        return cls(
+            room.shape.to(device),
+            *(part.to(device, torch.float32) for part in floating),
+            room.texture.to(device),
+            room.thing.to(device),
+        )
+
+
+def render(
+    room: Room, cameras: Cameras, samples: int = 3, device: torch.device | str = "cpu", pairs: int | None = None
+) -> Rendering:
+    """What cameras inside a room see. Each pixel is the mean of `samples` x `samples` rays spread over it.
+
+    pairs: how many rays times primitives are worked on at once, about 100 bytes each; by default what suits the device.
+    Raises ValueError for cameras outside of the room, and for less than one sample.
+    """
+    if samples < 1:
+        raise ValueError(f"A pixel needs at least 1 sample, not {samples}.")
+    _check_inside(room, cameras)
+    device = torch.device(device)
+    pairs = pairs or PAIRS["cpu" if device.type == "cpu" else "device"]
+    primitives = _Primitives.of(room, device)
+    shape = (cameras.views, cameras.height, cameras.width)
+    images = torch.empty((*shape, 3), device=device)
+    depth, things = torch.empty(shape, device=device), torch.empty(shape, dtype=torch.int64, device=device)
+    lamps = _lamps(room, samples).to(device, torch.float32)
+    side = max(1, math.isqrt(pairs // (samples**2 * len(room.thing))))
+    world_from_pixels = (cameras.rotation @ torch.linalg.inv(cameras.intrinsics)).to(device, torch.float32)
+    origins = cameras.cam_to_world[:, :3, 3].to(device, torch.float32)
+    for view, origin in enumerate(origins):
+        for rows, columns in _tiles(cameras.height, cameras.width, side):
+            here = (view, slice(*rows), slice(*columns))
+            size = (rows[1] - rows[0], columns[1] - columns[0])
+            at_centres = _directions(world_from_pixels[view], rows, columns, 1)
+            z, hit = _first_hits(primitives, origin, at_centres)
+            depth[here], things[here] = z.view(size), primitives.thing[hit].view(size)
+            rays = _directions(world_from_pixels[view], rows, columns, samples)
+            z, hit = _first_hits(primitives, origin, rays)
+            colours = _shaded(primitives, room.size, lamps, origin + z[..., None] * rays, hit)
+            images[here] = colours.mean(0).view(*size, 3)
+    return Rendering(images, depth, things)
+
+
+def _lamps(room: Room, samples: int) -> torch.Tensor:
+    """(samples^2, 1, 3) points of the lamp under the middle of the ceiling, one per sample: its shadows are soft."""
+    x, z = torch.meshgrid(_offsets(samples), _offsets(samples), indexing="ij")
+    height = torch.full_like(x, LAMP_BELOW_CEILING - room.size[1])
+    # Turned by a quarter against the pixel's own samples, which have the same order.
+    return torch.stack((z * LAMP_WIDTH, height, -x * LAMP_WIDTH), dim=-1).view(-1, 1, 3)
+
+
+def _offsets(samples: int) -> torch.Tensor:
+    """(samples,) evenly spread over -0.5..0.5."""
+    return (torch.arange(samples, dtype=torch.float64) + 0.5) / samples - 0.5
+
+
+def _tiles(height: int, width: int, side: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """(first, end) rows and columns of the pieces of a picture."""
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            yield (top, min(top + side, height)), (left, min(left + side, width))
+
+
+def _directions(
+    world_from_pixels: torch.Tensor, rows: tuple[int, int], columns: tuple[int, int], samples: int
+) -> torch.Tensor:
+    """(samples^2, pixels, 3) directions with z = 1 in the camera, so that a ray's parameter is its depth."""
+    offset = _offsets(samples).to(world_from_pixels)
+    y = offset[:, None, None, None] + torch.arange(*rows).to(offset)[:, None]
+    x = offset[:, None, None] + torch.arange(*columns).to(offset)
+    x, y = torch.broadcast_tensors(x, y)
+    # Written out: matrix products may be rounded to fewer bits on a device.
+    parts = [a * x + b * y + c for a, b, c in world_from_pixels.unbind()]
+    return torch.stack(parts, dim=-1).view(samples**2, -1, 3)
+
+
+def _first_hits(
+    primitives: _Primitives, origins: torch.Tensor, directions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far along each (..., 3) direction the first hit is, and the primitive that is hit there; (...) both.
+
+    origins: broadcast to the directions. Where nothing is hit the distance is infinite.
+    """
+    near = _may_hit(primitives, origins, directions)
+    groups = [(near & (primitives.shape == number)).nonzero()[:, 0] for number in range(len(SHAPES))]
+    entries = [
+        entry(*_in_own_axes(primitives, group, origins, directions))
+        for entry, group in zip((_box, _sphere, _cylinder), groups, strict=True)
+    ]
+    distance, place = torch.cat(entries, dim=-1).min(dim=-1)
+    return distance, torch.cat(groups)[place]
+
+
+def _may_hit(primitives: _Primitives, origins: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """(P,) bool: which primitives' surrounding spheres meet the cone that holds all rays. Others are never hit."""
+    rays = torch.nn.functional.normalize(directions, dim=-1).flatten(0, -2)
+    axis = torch.nn.functional.normalize(rays.mean(0), dim=0)
+    half_angle = (rays * axis).sum(-1).min().clamp(-1, 1).acos()
+    starts = origins.reshape(-1, 3)
+    start = starts.mean(0)
+    reach = primitives.reach + (starts - start).norm(dim=-1).max()
+    away = primitives.centre - start
+    distance = away.norm(dim=-1)
+    angle = ((away * axis).sum(-1) / distance.clamp(min=TINY)).clamp(-1, 1).acos()
+    return (distance <= reach) | (angle <= half_angle + (reach / distance).clamp(max=1).asin() + 0.01)
+
+
+Axes = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _in_own_axes(
+    primitives: _Primitives, group: torch.Tensor, origins: torch.Tensor, directions: torch.Tensor
+) -> tuple[Axes, Axes]:
+    """Rays in each primitive's own axes, in its half sizes: (..., primitives of the group) per axis."""
+    starts = origins[..., None, :] - primitives.centre[group]
+    turn, half_size = primitives.turn[group], primitives.half_size[group]
+    return _own(starts, turn, half_size), _own(directions[..., None, :], turn, half_size)
+
+
+def _own(vectors: torch.Tensor, turn: torch.Tensor, half_size: torch.Tensor) -> Axes:
+    (x, y, z), (c, s), (a, b, d) = vectors.unbind(-1), turn.unbind(-1), half_size.unbind(-1)
+    return x * (c / a) - z * (s / a), y / b, x * (s / d) + z * (c / d)
+
+
+def _slab(start: torch.Tensor, direction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where rays enter and leave -1..1 of one axis."""
+    inverse = 1 / direction.where(direction.abs() > TINY, TINY)
+    middle, half = -start * inverse, inverse.abs()
+    return middle - half, middle + half
+
+
+def _entry(enter: torch.Tensor, leave: torch.Tensor) -> torch.Tensor:
+    """The distance at which rays come in from outside; infinite for those that do not."""
+    return enter.masked_fill((enter > leave) | (enter <= 0), torch.inf)
+
+
+def _box(start: Axes, direction: Axes) -> torch.Tensor:
+    (x0, x1), (y0, y1), (z0, z1) = (_slab(*axis) for axis in zip(start, direction, strict=True))
+    return _entry(torch.maximum(torch.maximum(x0, y0), z0), torch.minimum(torch.minimum(x1, y1), z1))
+
+
+def _round(start: list[torch.Tensor], direction: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where rays enter and leave the unit circle or sphere of these axes, found from the point nearest to its middle."""
+    square = sum(d * d for d in direction).clamp(min=TINY**2)
+    middle = -sum(o * d for o, d in zip(start, direction, strict=True)) / square
+    left = 1 - sum((o + middle * d) ** 2 for o, d in zip(start, direction, strict=True))
+    half = (left.clamp(min=0) / square).sqrt().masked_fill(left < 0, -torch.inf)
+    return middle - half, middle + half
+
+
+def _sphere(start: Axes, direction: Axes) -> torch.Tensor:
+    return _entry(*_round(start, direction))
+
+
+def _cylinder(start: Axes, direction: Axes) -> torch.Tensor:
+    enter, leave = _round(start[::2], direction[::2])
+    y0, y1 = _slab(start[1], direction[1])
+    return _entry(torch.maximum(enter, y0), torch.minimum(leave, y1))
+
+
+def _shaded(
+    primitives: _Primitives,
+    size: tuple[float, float, float],
+    lamps: torch.Tensor,
+    points: torch.Tensor,
+    hit: torch.Tensor,
+) -> torch.Tensor:
+    """(S, n, 3) colours as displayed of (S, n, 3) points on the primitives that were hit there."""
+    normal, u, v = _surface(primitives, points, hit)
+    share = accent_share(primitives.texture[hit], u, v)[..., None]
+    main, accent = primitives.colours[hit].unbind(-2)
+    albedo, glow = main + share * (accent - main), primitives.glow[hit]
+    to_lamp = lamps - points
+    square = (to_lamp**2).sum(-1)
+    facing = ((normal * to_lamp).sum(-1) / square.sqrt()).clamp(min=0)
+    lit = _first_hits(primitives, lamps, -to_lamp)[0] > 1 - 1e-3
+    ambient = AMBIENT * (1 - 0.12 * normal[..., 1]) * _openness(size, points, normal)
+    light = ambient + LAMP * facing * lit / (1 + FALLOFF * square)
+    return (albedo * (light + glow * (1 - light).clamp(min=0))[..., None]).clamp(0, 1) ** (1 / GAMMA)
+
+
+def _surface(
+    primitives: _Primitives, points: torch.Tensor, hit: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Normals (..., 3) and places on the surface u, v (...), in the texture's periods."""
+    half_size, turn, shape = primitives.half_size[hit], primitives.turn[hit], primitives.shape[hit]
+    own = torch.stack(_own(points - primitives.centre[hit], turn, half_size), dim=-1)
+    radius = own[..., ::2].norm(dim=-1)
+    # Boxes and a cylinder's ends: the axis of the face; else outwards.
+    face = torch.nn.functional.one_hot(own.abs().argmax(-1), 3) * own.sign()
+    is_box, is_cylinder = shape == SHAPES.index("box"), shape == SHAPES.index("cylinder")
+    flat = is_box | (is_cylinder & (own[..., 1].abs() > radius))
+    outwards = own * torch.where(is_cylinder[..., None], own.new_tensor([1, 0, 1]), 1)
+    x, y, z = torch.nn.functional.normalize(torch.where(flat[..., None], face, outwards) / half_size, dim=-1).unbind(-1)
+    c, s = turn.unbind(-1)
+    normal = torch.stack((c * x + s * z, y, c * z - s * x), dim=-1)
+    metres, period = own * half_size, primitives.period[hit]
+    around = torch.atan2(own[..., 0], -own[..., 2]) * half_size[..., 0]
+    u = torch.where(is_box, metres[..., 0].where(z.abs() + y.abs() > 0.5, metres[..., 2]), around)
+    v = metres[..., 1].where(y.abs() < 0.5, metres[..., 2])
+    return normal, u / period, v / period
+
+
+def _openness(size: tuple[float, float, float], points: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
+    """(...) share of the ambient light that reaches points: less beside walls, floor and ceiling."""
+    half = points.new_tensor(size) / 2
+    middle = points.new_tensor([0, -size[1] / 2, 0])
+    least = (half - (points - middle).abs()).clamp(min=0)
+    dark = CORNER * torch.exp(-least / CORNER_WIDTH) * (1 - normal.abs())
+    return (1 - dark).prod(-1)
+
+
+def _check_inside(room: Room, cameras: Cameras) -> None:
+    (width, height, length), (x, y, z) = room.size, cameras.cam_to_world[:, :3, 3].unbind(-1)
+    inside = (x.abs() < width / 2) & (y < 0) & (y > -height) & (z.abs() < length / 2)
+    if not inside.all():
+        view = int((~inside).nonzero()[0, 0])
+        raise ValueError(
+            f"Camera {view} stands outside of the room, at {cameras.cam_to_world[view, :3, 3].tolist()}: rooms are "
+            f"seen from inside, and this one reaches from -{width / 2:.2f}, -{height:.2f}, -{length / 2:.2f} to "
+            f"{width / 2:.2f}, 0, {length / 2:.2f}."
+        )
