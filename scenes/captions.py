@@ -10,7 +10,7 @@ from .room import Room
 
 LEAST = 0.006  # of a view's pixels, from which on a thing is named
 MOST = 5  # things that a caption names besides walls and floor, those that cover most of it
-NUMBERS = {1: "", 2: "two ", 3: "three ", 4: "four "}
+NUMBERS = {2: "two", 3: "three", 4: "four"}
 SURFACES = {0: 0.1, 1: 0.1}  # walls and floor, and from which share on they are named; the ceiling never is
 
 
@@ -31,7 +31,8 @@ def _counted(name: str, count: int) -> str:
     if count == 1:
         return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
     noun, *rest = name.split(" with ")
-    return " with ".join([f"{NUMBERS.get(count, 'several ')}{'shelves'.join(noun.rsplit('shelf', 1))}", *rest])
+    plural = f"{noun[:-1]}ves" if noun.endswith("shelf") else f"{noun}s"
+    return " with ".join([f"{NUMBERS.get(count, 'several')} {plural}", *rest])
 
 
 def _listed(phrases: list[str]) -> str:
