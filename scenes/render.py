@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from ..geometry.cameras import Cameras
+from .rays import GAMMA, Primitives, first_hits, in_own_axes, unit
 from .room import SHAPES, Room
 from .textures import accent_share
 
 PAIRS = {"cpu": 2**19, "device": 2**26}  # rays times primitives in one piece
-TINY = 1e-9  # in place of a direction's part that is 0
 LAMP_BELOW_CEILING, LAMP_WIDTH = 0.35, 0.4  # metres
 AMBIENT, LAMP, FALLOFF = 0.50, 1.15, 0.07  # FALLOFF: per square metre
 CORNER, CORNER_WIDTH = 0.35, 0.3  # how much darker corners are, and how many metres that reaches
-GAMMA = 2.2
-
-Axes = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # along x, y and z
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,36 +32,6 @@ class Rendering:
     things: torch.Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class _Primitives:
-    """A room's primitives on a device, float32. turn: (P, 2) cosine and sine of the yaw; reach: (P,) around the centre.
-
-    colours: linear, not as displayed.
-    """
-
-    shape: torch.Tensor
-    centre: torch.Tensor
-    half_size: torch.Tensor
-    turn: torch.Tensor
-    reach: torch.Tensor
-    colours: torch.Tensor
-    period: torch.Tensor
-    glow: torch.Tensor
-    texture: torch.Tensor
-    thing: torch.Tensor
-
-    @classmethod
-    def of(cls, room: Room, device: torch.device) -> _Primitives:
-        turn, reach = torch.stack((room.yaw.cos(), room.yaw.sin()), dim=-1), room.half_size.norm(dim=-1)
-        floating = (room.centre, room.half_size, turn, reach, room.colours**GAMMA, room.period, room.glow)
-        return cls(
-            room.shape.to(device),
-            *(part.to(device, torch.float32) for part in floating),
-            room.texture.to(device),
-            room.thing.to(device),
-        )
-
-
 def render(
     room: Room, cameras: Cameras, samples: int = 3, device: torch.device | str = "cpu", pairs: int | None = None
 ) -> Rendering:
@@ -78,7 +45,7 @@ def render(
     _check_inside(room, cameras)
     device = torch.device(device)
     pairs = pairs or PAIRS["cpu" if device.type == "cpu" else "device"]
-    primitives = _Primitives.of(room, device)
+    primitives = Primitives.of(room, device)
     shape = (cameras.views, cameras.height, cameras.width)
     images = torch.empty((*shape, 3), device=device)
     depth, things = torch.empty(shape, device=device), torch.empty(shape, dtype=torch.int64, device=device)
@@ -91,10 +58,10 @@ def render(
             here = (view, slice(*rows), slice(*columns))
             size = (rows[1] - rows[0], columns[1] - columns[0])
             at_centres = _directions(world_from_pixels[view], rows, columns, 1)
-            z, hit = _first_hits(primitives, origin, at_centres)
+            z, hit = first_hits(primitives, origin, at_centres)
             depth[here], things[here] = z.view(size), primitives.thing[hit].view(size)
             rays = _directions(world_from_pixels[view], rows, columns, samples)
-            z, hit = _first_hits(primitives, origin, rays)
+            z, hit = first_hits(primitives, origin, rays)
             colours = _shaded(primitives, room.size, lamps, origin + z * rays, hit)
             images[here] = colours.mean(1).view(3, *size).movedim(0, -1)
     return Rendering(images, depth, things)
@@ -133,97 +100,8 @@ def _directions(
     return torch.stack(parts).view(3, samples**2, -1)
 
 
-def _first_hits(
-    primitives: _Primitives, origins: torch.Tensor, directions: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far along each of (3, S, n) directions the first hit is, and the primitive that is hit there; (S, n) both.
-
-    origins: broadcast to the directions. Where nothing is hit the distance is infinite.
-    """
-    near = _may_hit(primitives, origins, directions)
-    groups = [(near & (primitives.shape == number)).nonzero()[:, 0] for number in range(len(SHAPES))]
-    entries = [
-        entry(*_in_own_axes(primitives, group, origins, directions))
-        for entry, group in zip((_box, _sphere, _cylinder), groups, strict=True)
-        if len(group)
-    ]
-    distance, place = torch.cat(entries).min(dim=0)
-    return distance, torch.cat(groups)[place]
-
-
-def _may_hit(primitives: _Primitives, origins: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """(P,) bool: which primitives' surrounding spheres meet the cone that holds all rays. Others are never hit."""
-    rays = _unit(directions.flatten(1))
-    axis = _unit(rays.mean(1))
-    half_angle = (rays * axis[:, None]).sum(0).min().clamp(-1, 1).acos()
-    starts = origins.flatten(1)
-    start = starts.mean(1)
-    reach = primitives.reach + (starts - start[:, None]).norm(dim=0).max()
-    away = primitives.centre - start
-    distance = away.norm(dim=-1)
-    angle = ((away * axis).sum(-1) / distance.clamp(min=TINY)).clamp(-1, 1).acos()
-    return (distance <= reach) | (angle <= half_angle + (reach / distance).clamp(max=1).asin() + 0.01)
-
-
-def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    """(3, ...) vectors of length 1. Several times as fast as torch's function, which wants the 3 last."""
-    return vectors * (vectors * vectors).sum(0).clamp(min=TINY**2).rsqrt()
-
-
-def _in_own_axes(
-    primitives: _Primitives, group: torch.Tensor, origins: torch.Tensor, directions: torch.Tensor
-) -> tuple[Axes, Axes]:
-    """Rays in the own axes of each primitive of a group, in its half sizes: (primitives, S, n) per axis."""
-    centre, half_size, turn = (
-        part[group].mT[..., None, None] for part in (primitives.centre, primitives.half_size, primitives.turn)
-    )
-    return _own(origins[:, None] - centre, turn, half_size), _own(directions[:, None], turn, half_size)
-
-
-def _own(vectors: torch.Tensor, turn: torch.Tensor, half_size: torch.Tensor) -> Axes:
-    """(3, ...) vectors of the world in own axes that have (2, ...) turns, in (3, ...) half sizes."""
-    (x, y, z), (c, s), (a, b, d) = vectors, turn, half_size
-    return x * (c / a) - z * (s / a), y / b, x * (s / d) + z * (c / d)
-
-
-def _slab(start: torch.Tensor, direction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where rays enter and leave -1..1 of one axis."""
-    inverse = 1 / direction.where(direction.abs() > TINY, TINY)
-    middle, half = -start * inverse, inverse.abs()
-    return middle - half, middle + half
-
-
-def _entry(enter: torch.Tensor, leave: torch.Tensor) -> torch.Tensor:
-    """The distance at which rays come in from outside; infinite for those that do not."""
-    return enter.masked_fill((enter > leave) | (enter <= 0), torch.inf)
-
-
-def _box(start: Axes, direction: Axes) -> torch.Tensor:
-    (x0, x1), (y0, y1), (z0, z1) = (_slab(*axis) for axis in zip(start, direction, strict=True))
-    return _entry(torch.maximum(torch.maximum(x0, y0), z0), torch.minimum(torch.minimum(x1, y1), z1))
-
-
-def _round(start: Sequence[torch.Tensor], direction: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where rays enter and leave the unit circle or sphere of these axes, from the point nearest to its middle."""
-    square = sum(d * d for d in direction).clamp(min=TINY**2)
-    middle = -sum(o * d for o, d in zip(start, direction, strict=True)) / square
-    left = 1 - sum((o + middle * d) ** 2 for o, d in zip(start, direction, strict=True))
-    half = (left.clamp(min=0) / square).sqrt().masked_fill(left < 0, -torch.inf)
-    return middle - half, middle + half
-
-
-def _sphere(start: Axes, direction: Axes) -> torch.Tensor:
-    return _entry(*_round(start, direction))
-
-
-def _cylinder(start: Axes, direction: Axes) -> torch.Tensor:
-    enter, leave = _round(start[::2], direction[::2])
-    y0, y1 = _slab(start[1], direction[1])
-    return _entry(torch.maximum(enter, y0), torch.minimum(leave, y1))
-
-
 def _shaded(
-    primitives: _Primitives,
+    primitives: Primitives,
     size: tuple[float, float, float],
     lamps: torch.Tensor,
     points: torch.Tensor,
@@ -236,7 +114,7 @@ def _shaded(
     to_lamp = lamps - points
     square = (to_lamp**2).sum(0)
     facing = ((normal * to_lamp).sum(0) / square.sqrt()).clamp(min=0)
-    lit = _first_hits(primitives, lamps, -to_lamp)[0] > 1 - 1e-3
+    lit = first_hits(primitives, lamps, -to_lamp)[0] > 1 - 1e-3
     ambient = AMBIENT * (1 - 0.12 * normal[1]) * _openness(size, points, normal)
     light = ambient + LAMP * facing * lit / (1 + FALLOFF * square)
     light += primitives.glow[hit] * (1 - light).clamp(min=0)
@@ -244,21 +122,21 @@ def _shaded(
 
 
 def _surface(
-    primitives: _Primitives, points: torch.Tensor, hit: torch.Tensor
+    primitives: Primitives, points: torch.Tensor, hit: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Normals (3, ...) and places on the surface u, v (...), in the texture's periods."""
     centre, half_size, turn = (
         part[hit].movedim(-1, 0) for part in (primitives.centre, primitives.half_size, primitives.turn)
     )
     shape, period = primitives.shape[hit], primitives.period[hit]
-    own = torch.stack(_own(points - centre, turn, half_size))
+    own = torch.stack(in_own_axes(points - centre, turn, half_size))
     is_box, is_cylinder = shape == SHAPES.index("box"), shape == SHAPES.index("cylinder")
     flat = is_box | (is_cylinder & (own[1] ** 2 > own[0] ** 2 + own[2] ** 2))
     # The face of a box or a cylinder's end is the axis along which a point is farthest out.
     largest = own.abs().amax(0)
     face = own.where(own.abs() == largest, 0)
     outwards = torch.stack((own[0], own[1].masked_fill(is_cylinder, 0), own[2]))
-    x, y, z = _unit(face.where(flat, outwards) / half_size)
+    x, y, z = unit(face.where(flat, outwards) / half_size)
     c, s = turn
     metres, around = own * half_size, torch.atan2(own[0], -own[2]) * half_size[0]
     across = metres[2].where(x.abs() > 0.5, metres[0])

@@ -165,3 +165,13 @@ def test_cameras_outside_of_the_room_are_refused():
 def test_no_samples_are_refused():
     with pytest.raises(ValueError, match="at least 1 sample"):
         render(random_room(0), looking(8, 6), 0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_device_renders_what_the_cpu_does():
+    room = random_room(1)
+    cameras = walk(room, 0, 2, 64, 48)
+    here, there = render(room, cameras), render(room, cameras, device="cuda")
+    # Rays along edges may fall to either side.
+    assert ((there.depth.cpu() - here.depth).abs() < 1e-4).double().mean() > 0.998
+    assert (there.images.cpu() - here.images).abs().mean() < 1e-3
