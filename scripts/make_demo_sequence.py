@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 
 import in_process
@@ -16,14 +17,15 @@ import torch
 from environment import ROOT
 from PIL import Image
 
-in_process.load_pack()
+if in_process.PACKAGE not in sys.modules:  # the tests have it already
+    in_process.load_pack()
 
-from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov, rotation_from_angles  # noqa: E402
-from mvdiffusion_pack.geometry.posed import PosedViews  # noqa: E402
-from mvdiffusion_pack.geometry.scannet import write_sequence  # noqa: E402
-from mvdiffusion_pack.scenes.captions import caption  # noqa: E402
-from mvdiffusion_pack.scenes.render import render  # noqa: E402
-from mvdiffusion_pack.scenes.room import Room, random_room  # noqa: E402
+from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov, rotation_from_angles
+from mvdiffusion_pack.geometry.posed import PosedViews
+from mvdiffusion_pack.geometry.scannet import write_sequence
+from mvdiffusion_pack.scenes.captions import caption
+from mvdiffusion_pack.scenes.render import render
+from mvdiffusion_pack.scenes.room import Room, random_room
 
 FOLDER = ROOT / "scenes" / "demo"
 SEED, VIEWS, WIDTH, HEIGHT, FOV_DEG = 20, 24, 320, 240, 62.0
