@@ -144,9 +144,14 @@ def equirect_to_views(
 
     Where a view is coarser than the panorama at its centre, the panorama is averaged over the view's pixel: halved
     first, then read at every panorama pixel left. Longitudes wrap, and beyond a pole lies the other side's meridian.
-    Raises ValueError as `check_panoramas` does.
+    Raises ValueError as `check_panoramas` does, and for cameras in different places.
     """
     check_panoramas(equirect, mask)
+    if not cameras.in_one_point:
+        raise ValueError(
+            "Equirect to Views cuts views that are taken from one point, but these cameras stand in different places: "
+            "use Panorama Cameras."
+        )
     panoramas, planes = equirect.shape[0], to_planes(equirect)
     views = planes.new_empty(panoramas, cameras.views, cameras.height, cameras.width, 3)
     masks = planes.new_ones(views.shape[:-1])

@@ -46,11 +46,22 @@ def check_run(setup, kind: Kind | None, guider, sampler, noise: torch.Tensor, la
             "Context Windows cannot be combined with Apply Cameras: they would tear the views of one scene apart. "
             "Remove the Context Windows node from this MODEL."
         )
+    if setup.windows:
+        _check_no_easy_cache(guider.model_options["transformer_options"])
     check_given_images(guider, sampler, setup.cameras, noise.shape)
     for name, conditionings in guider.conds.items():
         for conditioning in conditionings or ():
             _check_area(name, conditioning)
             _check_text(name, conditioning, setup.cameras.views, noise.shape[0], _context_width(guider.model_patcher))
+
+
+def _check_no_easy_cache(options: dict) -> None:
+    """Raises ValueError for the host's EasyCache, which would give one window what it has kept of another."""
+    if type(options.get("easycache")).__name__ == "EasyCacheHolder":
+        raise ValueError(
+            "EasyCache mixes up the windows of a depth sequence: use LazyCache in its place, or in Multi-View KSampler "
+            "set window to 0."
+        )
 
 
 def _check_kind(kind: Kind | None, cameras: Cameras, model) -> None:
@@ -165,6 +176,8 @@ def check_noise_mask(latent_image: dict, cameras: Cameras) -> None:
     if (mask := latent_image.get("noise_mask")) is None:
         return
     remedy = "put Equirect to Views on a panorama's mask, with the same cameras"
+    if isinstance(cameras, PosedViews):
+        remedy = "make one for all views, or one per view"
     mask = mask.reshape(-1, *mask.shape[-2:])
     counts = sorted({1, cameras.views, latent_image["samples"].shape[0]})
     if len(mask) not in counts:

@@ -95,11 +95,14 @@ def _check_given_images(name: str, conditioning: dict, cameras: Cameras, shape: 
 def _check_takes_images(name: str, model) -> None:
     unet, latent_format = model.get_model_object("diffusion_model"), model.get_model_object("latent_format")
     # Latents, mask and latents of what is given; 5 channels are the depth weights', whose fifth is depth.
-    if isinstance(unet, UNetModel) and unet.in_channels <= latent_format.latent_channels + 1:
+    latents = latent_format.latent_channels
+    if isinstance(unet, UNetModel) and unet.in_channels <= latents + 1:
+        load = "Load the authors' pano_outpaint.ckpt (its UNet, or an SD 2 inpainting MODEL, has 9), or use"
+        remedy = load if unet.in_channels == latents else "Use"
         raise ValueError(
             f"The {name} conditioning holds given images (InpaintModelConditioning), but this MODEL's UNet has "
-            f"{unet.in_channels} input channels and would ignore them. Load the authors' pano_outpaint.ckpt (its UNet, "
-            "or an SD 2 inpainting MODEL, has 9), or use Set Latent Noise Mask in place of InpaintModelConditioning."
+            f"{unet.in_channels} input channels and would ignore them. {remedy} Set Latent Noise Mask in "
+            "place of InpaintModelConditioning."
         )
 
 

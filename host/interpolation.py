@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import comfy.sample
@@ -15,6 +14,7 @@ from ..caa.kinds import DEPTH
 from ..geometry.posed import PosedViews
 from ..geometry.windows import interpolation_stages, rows_of_stage
 from .checks import check_cameras, check_window
+from .rows import FrameRows
 from .run import KEY, to_intermediate, with_cameras
 
 NODE = "Interpolate Keyframes"
@@ -44,27 +44,29 @@ def interpolate(
     check_window(NODE, window, overlap, least=3)
     _check_keyframes(keyframes["samples"], cameras)
     _check_weights(model)
-    conditionings = [
-        _row_per_frame(name, conditioning, cameras)
-        for name, conditioning in (("positive", positive), ("negative", negative))
-    ]
+    conditionings, rows_of = {"positive": positive, "negative": negative}, FrameRows(NODE, cameras)
+    for name, conditioning in conditionings.items():
+        rows_of.of(name, conditioning, range(cameras.views))
     given = keyframes["samples"].float()
     latents = given.new_zeros((cameras.views, *given.shape[1:]))
     latents[list(cameras.keyframes)] = given
-    noise = comfy.sample.prepare_noise(latents, settings.seed)
+    # Key frames have the noise that they were sampled with where the seed is the same, all others noise of their own.
+    others = [view for view in range(cameras.views) if view not in cameras.keyframes]
+    noise = torch.empty_like(latents)
+    noise[[*cameras.keyframes, *others]] = comfy.sample.prepare_noise(latents, settings.seed)
     stages = interpolation_stages(cameras.keyframes, window, overlap)
     steps = len(_sampler(model, settings).sigmas) - 1
     callback = latent_preview.prepare_callback(model, steps * len(stages))
     known = set(cameras.keyframes)
     for number, stage in enumerate(stages):
 
-        def progress(step, x0, x, _, done=number * steps):
-            callback(done + step, x0, x, steps * len(stages))
+        def progress(step, x0, x, _, done=number * steps):  # samplers that choose their steps may take more
+            callback(done + min(step, steps - 1), x0, x, steps * len(stages))
 
         rows, windows = rows_of_stage(stage)
         made = _sampler(with_cameras(model, cameras.subset(rows), windows, latents[rows]), settings).sample(
             noise[rows],
-            *(_with_rows(conditioning, rows) for conditioning in conditionings),
+            *(rows_of.of(name, conditioning, rows) for name, conditioning in conditionings.items()),
             cfg=settings.cfg,
             latent_image=torch.zeros_like(latents[rows]),
             callback=progress,
@@ -90,34 +92,6 @@ def _sampler(model, settings: Settings) -> comfy.samplers.KSampler:
     )
 
 
-def _row_per_frame(name: str, conditioning: list, cameras: PosedViews) -> list:
-    """The host's CONDITIONING with the rows of K key frames repeated for V frames: each takes the nearest one's."""
-    keyframes = torch.tensor(cameras.keyframes)
-    nearest = (torch.arange(cameras.views)[:, None] - keyframes).abs().argmin(1).tolist()
-    for tensor, _ in conditioning:
-        if len(tensor) not in (1, len(keyframes), cameras.views):
-            raise ValueError(
-                f"{NODE}: the {name} conditioning holds {len(tensor)} prompts, and it takes 1, {len(keyframes)} (one "
-                f"per key frame) or {cameras.views} (one per frame). Use the prompts of the same Depth Cameras."
-            )
-    return [
-        _with_rows([entry], nearest if len(entry[0]) == len(keyframes) else range(len(entry[0])))[0]
-        for entry in conditioning
-    ]
-
-
-def _with_rows(conditioning: list, rows: Sequence[int]) -> list:
-    """The host's CONDITIONING with these rows of its prompts; one prompt for all stays one."""
-    entries = []
-    for tensor, options in conditioning:
-        if len(tensor) > 1:
-            pooled = options.get("pooled_output")
-            more = {} if pooled is None else {"pooled_output": pooled[list(rows)]}
-            tensor, options = tensor[list(rows)], options | more
-        entries.append([tensor, options])
-    return entries
-
-
 def _check_cameras(cameras: PosedViews) -> None:
     if not isinstance(cameras, PosedViews):
         raise ValueError(f"{NODE}: cameras are those of a panorama, which has no key frames: use Depth Cameras.")
@@ -132,12 +106,11 @@ def _check_cameras(cameras: PosedViews) -> None:
 
 
 def _check_keyframes(latents: torch.Tensor, cameras: PosedViews) -> None:
-    expected = len(cameras.keyframes), cameras.height // 8, cameras.width // 8
-    if latents.ndim != 4 or (len(latents), *latents.shape[2:]) != expected:
+    expected = len(cameras.keyframes), 4, cameras.height // 8, cameras.width // 8
+    if latents.shape != expected:
         raise ValueError(
-            f"{NODE}: keyframes is a LATENT of {tuple(latents.shape)}, and these cameras need ({expected[0]}, 4, "
-            f"{expected[1]}, {expected[2]}): one per key frame, from Multi-View KSampler with `keyframe_cameras` of "
-            "the same Depth Cameras."
+            f"{NODE}: keyframes is a LATENT of {tuple(latents.shape)}, and these cameras need {expected}: one per key "
+            "frame, from Multi-View KSampler with `keyframe_cameras` of the same Depth Cameras."
         )
     if not torch.isfinite(latents).all():
         raise ValueError(f"{NODE}: keyframes holds NaN or infinite numbers: mend the node that it comes from.")

@@ -56,17 +56,16 @@ def unet_patches(path: str | Path, model) -> dict[str, tuple[str, tuple[torch.Te
         return {}
     names = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
     unknown = [key for key in tensors if key not in names]
-    own = [
-        key.removeprefix("diffusion_model.") for key in model.model_state_dict() if key.startswith("diffusion_model.")
-    ]
-    given = {names[key]: tensor for key, tensor in tensors.items() if key in names}
-    missing = [key for key in own if key not in given]
+    given = {f"diffusion_model.{names[key]}": tensor for key, tensor in tensors.items() if key in names}
+    own = {key: weight.shape for key, weight in model.model_state_dict("diffusion_model.").items()}
+    missing = [key for key, shape in own.items() if key not in given or given[key].shape != shape]
     if unknown or missing:
         raise ValueError(
-            f"{path}: its UNet is not this MODEL's ({len(unknown)} weights too many, {len(missing)} too few, such as "
-            f"{(unknown + missing)[0]}): take SD 2 depth, or all from this file with Load MVDiffusion Checkpoint."
+            f"{path}: its UNet is not this MODEL's ({len(unknown)} weights too many, {len(missing)} missing or of "
+            f"another size, such as {(unknown + missing)[0]}): take SD 2 depth, or all of this file with Load "
+            "MVDiffusion Checkpoint."
         )
-    return {f"diffusion_model.{key}": ("set", (tensor,)) for key, tensor in given.items()}
+    return {key: ("set", (tensor,)) for key, tensor in given.items()}
 
 
 def _load(path: str | Path, parts: tuple[str, ...], disable_dynamic: bool = False):

@@ -25,7 +25,7 @@ from ..geometry.mosaic import Mosaic
 from ..geometry.stitch import native_width
 
 SECONDS = 0.5  # between two previews, at least
-SHARE = 0.03  # of a run's time that joining views may take
+SHARE = 0.03  # of a run's time that pictures may take
 
 Join = Callable[[list[Image.Image]], Image.Image]
 
@@ -101,11 +101,11 @@ class LivePreview:
         """What the host sends as a preview of (P V, C, h, w) latents; None between two pictures."""
         if not self.due:
             return None
+        begin = time.monotonic()
         images = [] if len(x0) % self._cameras.views else [self._decode(latents) for latents in x0.split(1)]
         if not images or not all(isinstance(image, Image.Image) for image in images):
             return self._first(format, x0)  # another pack asks for latents, or decodes them, in its own way
         self._join = self._join or view_joiner(self._cameras, images[0].size)
-        begin = time.monotonic()
         joined = self._join(images)
         self._drawn = time.monotonic()
         self._cost = self._drawn - begin

@@ -102,13 +102,17 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
         options.pop(WINDOWS, None)
 
 
-def prepare_for_window(executor, model, noise_shape, *args, **kwargs):
-    """The host's PREPARE_SAMPLING wrapper: makes room for the largest window instead of all views."""
+def prepare_for_window(executor, model, noise_shape, conds, *args, **kwargs):
+    """The host's PREPARE_SAMPLING wrapper: makes room for the largest window instead of all views.
+
+    A ControlNet still sees all views at once: the host runs it before the windows are made.
+    """
     setup = setup_of(model)
-    if setup.windows:
+    controlled = any("control" in entry for entries in conds.values() for entry in entries or ())
+    if setup.windows and not controlled:
         scenes = noise_shape[0] // setup.cameras.views
         noise_shape = [scenes * max(map(len, setup.windows)), *noise_shape[1:]]
-    return executor(model, noise_shape, *args, **kwargs)
+    return executor(model, noise_shape, conds, *args, **kwargs)
 
 
 def _windows(setup: Setup, caa: CAA | None, latent_format) -> Windows:

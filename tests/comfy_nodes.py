@@ -79,3 +79,11 @@ def host_node(node_class, **inputs):
 def zeros(views: int, height: int, width: int) -> dict:
     """A LATENT of zeros."""
     return {"samples": torch.zeros((views, 4, height, width))}
+
+
+def with_control(conditioning, control, hints: torch.Tensor):
+    """Conditioning with a ControlNet and one hint per view, as the host's Apply ControlNet gives it."""
+    import nodes
+
+    settings = (control, hints, 1.0, 0.0, 1.0)
+    return nodes.ControlNetApplyAdvanced().apply_controlnet(conditioning, conditioning, *settings)[0]

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sphere import cameras_at, smooth, view_directions
+from wall import along_a_wall
 
 from mvdiffusion_pack.geometry.equirect import equirect_directions, equirect_from_directions, equirect_to_views
 from mvdiffusion_pack.geometry.layouts import ring
@@ -168,3 +169,8 @@ def test_half_precision_and_alpha_are_taken():
 def test_bad_panoramas_are_refused(equirect, mask, message):
     with pytest.raises(ValueError, match=message):
         equirect_to_views(equirect, ring(4, 100, 16, 16), mask)
+
+
+def test_cameras_in_different_places_cut_no_panorama():
+    with pytest.raises(ValueError, match="stand in different places"):
+        equirect_to_views(torch.zeros(1, 32, 64, 3), along_a_wall(2))

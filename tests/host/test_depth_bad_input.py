@@ -115,9 +115,9 @@ def test_cameras_of_the_key_frames_alone(depth, between_refused):
     between_refused("connect `cameras` of Depth Cameras", cameras=depth.cameras.subset(KEYFRAMES))
 
 
-@pytest.mark.parametrize("shape", [(4, 8, 8), (3, 8, 16)])
+@pytest.mark.parametrize("shape", [(4, 4, 8, 8), (3, 4, 8, 16), (3, 16, 8, 8)])
 def test_latents_of_other_key_frames(between_refused, shape):
-    between_refused(r"these cameras need \(3, 4, 8, 8\)", keyframes=comfy_nodes.zeros(*shape))
+    between_refused(r"these cameras need \(3, 4, 8, 8\)", keyframes={"samples": torch.zeros(shape)})
 
 
 def test_latents_that_are_not_finite(between_refused):
@@ -135,3 +135,10 @@ def test_prompts_for_neither_frames_nor_key_frames(depth, between_refused):
 def test_weights_that_know_nothing_between(panorama, depth, between_refused):
     between_refused("this MODEL holds panorama weights", model=panorama.model)
     between_refused("this MODEL holds no MVDiffusion weights", model=depth.without_blocks)
+
+
+def test_easy_cache_in_windows(depth, refused):
+    from comfy_extras import nodes_easycache
+
+    (model,) = nodes_easycache.EasyCacheNode.execute(depth.model, 0.2, 0.15, 0.95, False).args
+    refused("use LazyCache in its place", model=model, cameras=depth.cameras, window=3)

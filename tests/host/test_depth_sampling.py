@@ -67,14 +67,37 @@ def test_frames_follow_both_key_frames_beside_them_and_no_others(demo, keyframes
     assert different == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_gap_alone_is_a_run_over_its_own_cameras(demo, keyframes, whole):
-    """The first gap by itself, with the noise that it has in the whole sequence."""
+def test_gap_alone_is_a_run_over_its_own_cameras(demo, keyframes, monkeypatch):
+    """The first gap by itself, where all frames have the same noise."""
+    import comfy.sample
+
     from mvdiffusion_pack.geometry.posed import PosedViews
 
+    one = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(2))
+    monkeypatch.setattr(comfy.sample, "prepare_noise", lambda latents, seed: one.repeat(len(latents), 1, 1, 1))
     few = demo.cameras.subset(range(4))
     few = PosedViews(few.intrinsics, few.cam_to_world, 64, 64, depth=few.depth, keyframes=(0, 3))
-    alone = between(demo, keyframes[:2], cameras=few)  # the host draws the noise of the first frames first
-    assert torch.equal(alone, whole[:4])
+    assert torch.equal(between(demo, keyframes[:2], cameras=few), between(demo, keyframes)[:4])
+
+
+def test_each_frame_has_noise_of_its_own(demo, keyframes, monkeypatch):
+    """Key frames that with which they were sampled, where the seed is the same."""
+    import comfy.sample
+    import comfy.samplers
+
+    seen = []
+    original = comfy.samplers.KSampler.sample
+
+    def remember(self, noise, *args, **kwargs):
+        seen.append(noise.clone())
+        return original(self, noise, *args, **kwargs)
+
+    monkeypatch.setattr(comfy.samplers.KSampler, "sample", remember)
+    between(demo, keyframes, window=0)
+    (noise,) = seen  # of the frames 0 1 2 3, 3 4 5 6 7 8
+    assert torch.equal(noise[[0, 3, 9]], comfy.sample.prepare_noise(torch.zeros(3, 4, 8, 8), SETTINGS["seed"]))
+    assert torch.equal(noise[3], noise[4])
+    assert len(noise.flatten(1).unique(dim=0)) == 9
 
 
 def test_frames_farther_apart_than_a_window_take_anchors(demo, keyframes, whole):
@@ -167,21 +190,6 @@ def test_windows_carry_one_latent_where_they_share_views(demo):
 def test_window_of_all_views_is_no_window(demo):
     cameras = along_a_wall(4)
     assert torch.equal(demo.sample(cameras=cameras, window=4), demo.sample(cameras=cameras))
-
-
-def test_memory_is_made_for_a_window_not_for_all_views(demo, monkeypatch):
-    import comfy.sampler_helpers
-
-    shapes = []
-    original = comfy.sampler_helpers._prepare_sampling
-
-    def remembered(model, noise_shape, *args, **kwargs):
-        shapes.append(tuple(noise_shape))
-        return original(model, noise_shape, *args, **kwargs)
-
-    monkeypatch.setattr(comfy.sampler_helpers, "_prepare_sampling", remembered)
-    demo.sample(cameras=along_a_wall(6), window=3, overlap=1)
-    assert shapes == [(3, 4, 8, 8)]
 
 
 @pytest.mark.parametrize("size", [(192, 192), (320, 192)])

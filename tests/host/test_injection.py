@@ -241,15 +241,6 @@ def control_weights(model) -> dict[str, torch.Tensor]:
     return {key: torch.randn(shape, generator=generator) * 0.1 for key, shape in shapes.items()}
 
 
-def with_control(conditioning, control, hints: torch.Tensor):
-    """Conditioning with a ControlNet and one hint per view, as the host's Apply ControlNet gives it."""
-    import nodes
-
-    return nodes.ControlNetApplyAdvanced().apply_controlnet(conditioning, conditioning, control, hints, 1.0, 0.0, 1.0)[
-        0
-    ]
-
-
 @pytest.fixture
 def hints(demo) -> torch.Tensor:
     return torch.rand((demo.cameras.views, 64, 64, 3), generator=torch.manual_seed(7))
@@ -262,7 +253,7 @@ def test_control_lora_is_the_plain_models(demo, hints):
 
     plain = comfy_nodes.plain(demo.model)
     control = comfy.controlnet.ControlLora(control_weights(plain))
-    positive = with_control(demo.positive, control, hints)
+    positive = comfy_nodes.with_control(demo.positive, control, hints)
     expected = demo.sample(plain, positive=positive)
     patched = run.with_blocks(plain, demo.model.get_additional_models_with_key(run.KEY)[0], 0.0)
     assert torch.equal(demo.sample(patched, positive=positive), expected)
@@ -276,10 +267,11 @@ def test_controlnet_takes_a_hint_per_view(demo, hints):
     changed = hints.clone()
     changed[2] = 1 - changed[2]
     a, b = (
-        demo.sample(demo.without_blocks, positive=with_control(demo.positive, control, h)) for h in (hints, changed)
+        demo.sample(demo.without_blocks, positive=comfy_nodes.with_control(demo.positive, control, h))
+        for h in (hints, changed)
     )
     assert [bool(torch.equal(a[view], b[view])) for view in range(4)] == [True, True, False, True]
-    together = demo.sample(positive=with_control(demo.positive, control, hints))
+    together = demo.sample(positive=comfy_nodes.with_control(demo.positive, control, hints))
     assert torch.isfinite(together).all() and not torch.equal(together, a)
 
 

@@ -106,5 +106,14 @@ def test_unet_of_another_structure_is_refused(comfy, tmp_path):
     lost = next(key for key in weights if key.endswith("mid_block.resnets.0.conv1.weight"))
     del weights[lost]
     write_published(tmp_path / "broken.ckpt", weights)
-    with pytest.raises(ValueError, match=r"1 too few, such as middle_block\.0\.in_layers\.2\.weight"):
+    with pytest.raises(ValueError, match=r"1 missing .* as diffusion_model\.middle_block\.0\.in_layers\.2\.weight"):
+        tuned(other_model(), tmp_path / "broken.ckpt")
+
+
+def test_unet_that_reads_other_texts_is_refused(comfy, tmp_path):
+    weights = golden_weights("depth")
+    key = next(key for key in weights if key.endswith("mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"))
+    weights[key] = weights[key][:, :16].clone()
+    write_published(tmp_path / "broken.ckpt", weights)
+    with pytest.raises(ValueError, match=r"1 missing or of another size, such as .*attn2\.to_k\.weight"):
         tuned(other_model(), tmp_path / "broken.ckpt")
