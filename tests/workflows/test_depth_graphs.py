@@ -46,7 +46,7 @@ def pictures(server: comfy_host.Server, images: list[dict]) -> np.ndarray:
 def test_demo_makes_key_frames(server, demo, outputs):
     keyframes = pictures(server, outputs[id_of(demo, "PreviewImage", "The key frames")]["images"])
     assert 4 <= len(keyframes) <= 8
-    assert keyframes.shape[1:] == (192, 256, 3)
+    assert keyframes.shape[1:] == (128, 192, 3)
     assert keyframes.std(axis=(1, 2, 3)).min() > 5
 
 
@@ -68,7 +68,7 @@ def test_demo_saves_all_frames_with_the_poses_of_the_sequence(demo, outputs):
     for new, old in zip(saved, given, strict=True):
         assert np.array_equal(new.cam_to_world, old.cam_to_world)
         assert new.prompt == old.prompt
-        assert new.image.shape == (192, 256, 3) and float(new.image.std()) > 0.02
+        assert new.image.shape == (128, 192, 3) and float(new.image.std()) > 0.02
 
 
 def test_demo_keeps_the_key_frames(server, demo, outputs):
