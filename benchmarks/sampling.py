@@ -3,6 +3,7 @@
     python benchmarks/sampling.py            a ring of 8 views of 64 x 64 latents
     python benchmarks/sampling.py depth      12 views of 24 x 32 latents with depth
     python benchmarks/sampling.py growth     rings of 8 to 64 views of 8 x 8 latents
+    python benchmarks/sampling.py windows    150 views of 24 x 32 latents with depth, 12 at once: memory alone
 
 At SD 2's widths, with random weights. The steps of the ways are timed in turns in one process, and the ratio of medians
 counts: machines differ and are shared. `published` is the published attention written directly, view by view
@@ -101,7 +102,7 @@ def randomise(module: torch.nn.Module) -> torch.nn.Module:
 class Steps:
     """One UNet, its CAA blocks, and a scene: what a step of each way is made of."""
 
-    def __init__(self, arguments, kind, cameras, depth: torch.Tensor | None, latent: tuple[int, int]) -> None:
+    def __init__(self, arguments, kind, cameras, latent: tuple[int, int]) -> None:
         import comfy.ops
         from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
@@ -111,7 +112,7 @@ class Steps:
         from mvdiffusion_pack.host.inject import inject
 
         device, dtype = arguments.device, DTYPES[arguments.dtype]
-        self.device, self.cameras, self.depth = device, cameras, depth
+        self.device, self.cameras = device, cameras
         operations = comfy.ops.disable_weight_init
         unet = UNetModel(**SD2_UNET, in_channels=kind.in_channels, dtype=dtype, device=device, operations=operations)
         self.unet = randomise(unet)
@@ -132,10 +133,16 @@ class Steps:
 
     def of(self, way: str) -> Callable[[], torch.Tensor]:
         """A step with the blocks, which attend in one of WAYS."""
-        from mvdiffusion_pack.host.inject import RUN, Site, run_site
+        from mvdiffusion_pack.host.inject import RUN
 
-        options = {"patches": {"forward_timestep_embed_patch": [(Site, run_site)]}, RUN: self._run(way)}
+        options = self.options() | {RUN: self._run(way)}
         return lambda: self.unet(self.x, self.timesteps, self.context, transformer_options=dict(options))
+
+    def options(self) -> dict:
+        """Transformer options by which the UNet comes to its sites."""
+        from mvdiffusion_pack.host.inject import Site, run_site
+
+        return {"patches": {"forward_timestep_embed_patch": [(Site, run_site)]}}
 
     def first_two(self, way: str) -> None:
         """The first two steps of a run."""
@@ -146,18 +153,10 @@ class Steps:
     def _run(self, way: str):
         from published_block import published_block
 
-        from mvdiffusion_pack.geometry.depth import depth_correspondences
-        from mvdiffusion_pack.host.run import Run
-
-        depth = self.depth
+        from mvdiffusion_pack.host.views import Run
 
         class BenchmarkRun(Run):
-            """A run that knows the depth of its views, and the published block."""
-
-            def correspondences(self, height: int, width: int):
-                if depth is None:
-                    return super().correspondences(height, width)
-                return depth_correspondences(self.cameras, depth, height, width)
+            """A run that knows the published block, too."""
 
             def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
                 if way != "published" or self.caa.at_site(name) is None:
@@ -185,14 +184,42 @@ def measure(name: str, steps: Steps, arguments) -> float:
     return time_of_step
 
 
+def measure_windows(steps: Steps, views: int, window: int, overlap: int) -> None:
+    """Prints the seconds and the peak memory of two steps of `views` views in windows."""
+    from mvdiffusion_pack.geometry.windows import sliding_windows
+    from mvdiffusion_pack.host.views import WINDOWS, Allowance, Run, Windows, predict
+
+    cameras, allowance = wall(views, 256, 192), Allowance()
+    runs = [
+        (part, Run(cameras.subset(part), steps.caa, 1.0, allowance=allowance))
+        for part in sliding_windows(views, window, overlap)
+    ]
+    options = steps.options() | {WINDOWS: Windows(views, tuple(runs))}
+    x = torch.randn((views, 4, *steps.x.shape[2:]), device=steps.device, dtype=steps.x.dtype)
+    context, timesteps = (part[:1].repeat(views, *[1] * (part.ndim - 1)) for part in (steps.context, steps.timesteps))
+
+    def unet(x, t, c_concat, c_crossattn, control, transformer_options):
+        return steps.unet(torch.cat((x, c_concat.to(x)), 1), t, c_crossattn, transformer_options=transformer_options)
+
+    def first_two() -> None:
+        for _ in range(2):
+            predict(unet, x, timesteps, None, context, None, dict(options))
+
+    start = time.perf_counter()
+    peak = PeakMemory(steps.device).of(first_two)
+    took = time.perf_counter() - start
+    print(f"{views} views in {len(runs)} windows of {window}: two steps {took:.0f} s, peak {peak / 2**20:+.0f} MB")
+
+
 def wall(views: int, width: int, height: int):
-    """Cameras that step sideways before a wall three metres away, and its depth: two neighbours on either side."""
-    from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov
+    """Cameras that step sideways before a wall three metres away: two neighbours on either side."""
+    from mvdiffusion_pack.geometry.cameras import intrinsics_from_fov
+    from mvdiffusion_pack.geometry.posed import PosedViews
 
     cam_to_world = torch.eye(4, dtype=torch.float64).repeat(views, 1, 1)
     cam_to_world[:, 0, 3] = torch.arange(views) * 1.2
     intrinsics = intrinsics_from_fov(60, width, height).repeat(views, 1, 1)
-    return Cameras(intrinsics, cam_to_world, width, height, (views,)), torch.full((views, height, width), 3.0)
+    return PosedViews(intrinsics, cam_to_world, width, height, depth=torch.full((views, height, width), 3.0))
 
 
 def live_preview(cameras, side: int, step: float) -> None:
@@ -216,18 +243,18 @@ def scenes(arguments) -> Iterator[tuple[str, Steps]]:
 
     if arguments.scene == "depth":
         views = arguments.views or 12
-        yield f"depth, {views} views of 24 x 32", Steps(arguments, DEPTH, *wall(views, 256, 192), (24, 32))
+        yield f"depth, {views} views of 24 x 32", Steps(arguments, DEPTH, wall(views, 256, 192), (24, 32))
         return
     growth = arguments.scene == "growth"
     side = arguments.latent or (8 if growth else 64)
     for views in (8, 16, 32, 64) if growth else (arguments.views or 8,):
         cameras = ring(views, 90, 8 * side, 8 * side)
-        yield f"ring, {views} views of {side} x {side}", Steps(arguments, PANORAMA, cameras, None, (side, side))
+        yield f"ring, {views} views of {side} x {side}", Steps(arguments, PANORAMA, cameras, (side, side))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scene", nargs="?", choices=("ring", "depth", "growth"), default="ring")
+    parser.add_argument("scene", nargs="?", choices=("ring", "depth", "growth", "windows"), default="ring")
     parser.add_argument("--latent", type=int, help="latent height and width of a ring: pixels / 8, a multiple of 8")
     parser.add_argument("--views", type=int)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["published", "fast"], help="how blocks attend")
@@ -245,8 +272,17 @@ def main() -> None:
     in_process.start_host(host, *(["--cpu"] if arguments.device.type == "cpu" else []))
     in_process.load_pack()
     print(f"{arguments.dtype}, {arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print("| | attention | UNet alone | with CAA | ratio | set-up | memory |\n|---|---|---|---|---|---|---|")
+    if arguments.scene != "windows":
+        print("| | attention | UNet alone | with CAA | ratio | set-up | memory |\n|---|---|---|---|---|---|---|")
     with torch.inference_mode():
+        if arguments.scene == "windows":
+            from mvdiffusion_pack.caa.kinds import DEPTH
+
+            steps = Steps(arguments, DEPTH, wall(12, 256, 192), (24, 32))
+            steps.without()
+            for views in (12, arguments.views or 150):
+                measure_windows(steps, views, 12, 2)
+            return
         for name, steps in scenes(arguments):
             step = measure(name, steps, arguments)
         if arguments.scene == "ring":

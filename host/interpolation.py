@@ -52,8 +52,9 @@ def interpolate(
     latents[list(cameras.keyframes)] = given
     # Key frames have the noise that they were sampled with where the seed is the same, all others noise of their own.
     others = [view for view in range(cameras.views) if view not in cameras.keyframes]
-    noise = torch.empty_like(latents)
-    noise[[*cameras.keyframes, *others]] = comfy.sample.prepare_noise(latents, settings.seed)
+    drawn = comfy.sample.prepare_noise(latents, settings.seed)
+    noise = torch.empty_like(drawn)
+    noise[[*cameras.keyframes, *others]] = drawn
     stages = interpolation_stages(cameras.keyframes, window, overlap)
     steps = len(_sampler(model, settings).sigmas) - 1
     callback = latent_preview.prepare_callback(model, steps * len(stages))
