@@ -8,6 +8,7 @@ import pytest
 import torch
 from rooms import UNIT, described, pose, seen
 
+from mvdiffusion_pack.geometry import da3
 from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.da3 import da3_frames
 from mvdiffusion_pack.geometry.depth import depth_overlaps
@@ -76,7 +77,7 @@ def test_without_a_scale_the_median_depth_is_two_metres():
 
 
 def test_median_of_large_pictures_is_that_of_a_part_of_them(monkeypatch):
-    monkeypatch.setattr("mvdiffusion_pack.geometry.da3.SAMPLES", 1000)
+    monkeypatch.setattr(da3, "SAMPLES", 1000)
     depth = torch.stack([frame.depth for frame in da3_frames(described(room()))])
     assert depth.median().item() == pytest.approx(2, rel=0.02)
 

@@ -8,7 +8,7 @@ import comfy_host
 import numpy as np
 import pytest
 import torch
-from conftest import HOST
+from in_process import ROOT
 from PIL import Image
 from published_files import full_size_weights, write_published
 from safetensors.torch import save_file
@@ -29,7 +29,7 @@ def server(comfy, tmp_path_factory):
     write_published(authors, full_size_weights("pano_sd2", torch.float16))
     host_names = loading._host_state_dict(authors)
     save_file({key: tensor.contiguous().clone() for key, tensor in host_names.items()}, checkpoint)
-    with comfy_host.Server(HOST, workdir=workdir) as server:
+    with comfy_host.Server(comfy_host.find_comfyui(ROOT), workdir=workdir) as server:
         yield server
 
 

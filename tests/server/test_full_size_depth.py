@@ -8,7 +8,7 @@ import comfy_host
 import numpy as np
 import pytest
 import torch
-from conftest import HOST
+from in_process import ROOT
 from PIL import Image
 from published_files import full_size_weights, write_published
 
@@ -22,7 +22,7 @@ def server(comfy, tmp_path_factory):
     authors = workdir / "models" / "mvdiffusion" / "depth_gen.ckpt"
     authors.parent.mkdir(parents=True)
     write_published(authors, full_size_weights("depth_sd2", torch.float16))
-    with comfy_host.Server(HOST, workdir=workdir) as server:
+    with comfy_host.Server(comfy_host.find_comfyui(ROOT), workdir=workdir) as server:
         yield server
 
 
