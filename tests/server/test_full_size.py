@@ -34,7 +34,7 @@ def server(comfy, tmp_path_factory):
 
 
 def graph(loaders: dict) -> dict:
-    """Two steps of eight 128 x 128 views; the last of `loaders` gives the MODEL, 'sd' CLIP (1) and VAE (2)."""
+    """One step of eight 128 x 128 views; the last of `loaders` gives the MODEL, 'sd' CLIP (1) and VAE (2)."""
     text = {"clip": ["sd", 1], "cameras": ["cameras", 0], "prefix": ""}
     return loaders | {
         "cameras": node("PanoramaCameras", layout="ring", views=8, fov=90, width=128, height=128, start_yaw=0, pitch=0),
@@ -47,7 +47,7 @@ def graph(loaders: dict) -> dict:
             positive=["positive", 0],
             negative=["negative", 0],
             seed=1,
-            steps=2,
+            steps=1,
             cfg=9.0,
             sampler_name="ddim",
             scheduler="ddim_uniform",
