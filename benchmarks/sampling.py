@@ -194,7 +194,7 @@ def measure_windows(steps: Steps, views: int, window: int, overlap: int) -> None
         (part, Run(cameras.subset(part), steps.caa, 1.0, allowance=allowance))
         for part in sliding_windows(views, window, overlap)
     ]
-    options = steps.options() | {WINDOWS: Windows(views, tuple(runs))}
+    options = steps.options() | {WINDOWS: Windows(views, runs)}
     x = torch.randn((views, 4, *steps.x.shape[2:]), device=steps.device, dtype=steps.x.dtype)
     context, timesteps = (part[:1].repeat(views, *[1] * (part.ndim - 1)) for part in (steps.context, steps.timesteps))
 

@@ -88,18 +88,18 @@ def _check_kind(kind: Kind | None, cameras: Cameras, model) -> None:
 
 def check_cameras(cameras: Cameras) -> None:
     """Raises ValueError for cameras that can cut pictures but not be sampled."""
-    node = "Depth Cameras" if isinstance(cameras, PosedViews) else "Panorama Cameras"
-    if not cameras.rings and node == "Panorama Cameras":
+    posed = isinstance(cameras, PosedViews)
+    if not (posed or cameras.rings):
         raise ValueError(
             "These cameras have no neighbours (the faces of a cube do not overlap): they cut and join pictures, but "
             "cannot be sampled. Choose ring, sphere or rings in Panorama Cameras."
         )
     if cameras.width % 64 or cameras.height % 64:
         raise ValueError(
-            f"{node}: views that are sampled need a width and a height that are multiples of 64, not "
-            f"{cameras.width} x {cameras.height}."
+            f"{'Depth' if posed else 'Panorama'} Cameras: views that are sampled need a width and a height that are "
+            f"multiples of 64, not {cameras.width} x {cameras.height}."
         )
-    if isinstance(cameras, PosedViews):
+    if posed:
         return
     if apart := views_apart(cameras):
         does, those = ("does", "a view that does") if len(apart) == 1 else ("do", "views that do")

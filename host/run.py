@@ -125,7 +125,7 @@ def _windows(setup: Setup, caa: CAA | None, latent_format) -> Windows:
         whole = window == tuple(range(cameras.views))
         seen_by = cameras if whole else cameras.subset(window)
         parts.append((window, Run(seen_by, caa, setup.strength, setup.attention, condition, allowance)))
-    return Windows(cameras.views, tuple(parts))
+    return Windows(cameras.views, parts)
 
 
 def _condition(known: torch.Tensor) -> torch.Tensor:

@@ -1,13 +1,12 @@
 """Views that are denoised together: what the sites in the UNet and its inputs get to know of them.
 
-A sampling run has one `Together` for all its views, or several: windows, whose predictions are averaged where they
-share views.
+A sampling run has one `Run` for all its views, or several: windows, whose predictions are averaged where they share
+views.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management
@@ -63,7 +62,7 @@ class Run:
         self._tables: dict[tuple[int, int], Tables] = {}
         self._features: dict[tuple[torch.dtype, torch.device], dict[str, torch.Tensor]] = {}
 
-    @cached_property
+    @property
     def own_inputs(self) -> torch.Tensor | None:
         """(V, 1, h, w) channels that the UNet is fed beside the latents, None for panoramas: those of the host."""
         if not isinstance(self.cameras, PosedViews):
@@ -92,7 +91,10 @@ class Run:
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
         if name.startswith("condition_"):
-            return x if self.condition is None else x + self._branch(name, x)
+            if self.condition is None:
+                return x
+            panoramas_in(x.shape[0], self.cameras.views)
+            return (x.unflatten(0, (-1, self.cameras.views)) + self._branch(name, x)).flatten(0, 1)
         found = None if self.caa is None else self.caa.at_site(name)
         if found is None or self.strength == 0:
             return x
@@ -106,23 +108,41 @@ class Run:
         return y if self.strength == 1 else x + self.strength * (y - x)
 
     def _branch(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        """(B V, C, h, w): what one branch adds. The condition is the same in all steps, and so are its features."""
+        """(V, C, h, w): what one branch adds. The condition is the same in all steps, and so are its features."""
         key = x.dtype, x.device
         if key not in self._features:
             features = condition_features(self.caa, self.condition.to(x))
             size = sum(feature.numel() * feature.element_size() for feature in features.values())
             kept = self._allowance.on(x.device).keep_code(size)
             self._features[key] = features if kept else {name: part.to("cpu") for name, part in features.items()}
-        part = self._features[key][name].to(x.device)
-        return part.repeat(panoramas_in(x.shape[0], self.cameras.views), 1, 1, 1)
+        return self._features[key][name].to(x.device)
 
 
-@dataclass(frozen=True, eq=False)
 class Windows:
     """How the V views of a sampling run are denoised: in windows, which hold all of them, each with its `Run`."""
 
-    views: int
-    parts: tuple[tuple[Window, Run], ...]
+    def __init__(self, views: int, parts: Sequence[tuple[Window, Run]]) -> None:
+        self.views, self.parts = views, tuple(parts)
+        self._placed: dict[tuple[int, torch.device], list[tuple[torch.Tensor, torch.Tensor | None, Run]]] = {}
+
+    @property
+    def one(self) -> bool:
+        """Whether one window holds all views, in their order."""
+        return len(self.parts) == 1
+
+    def placed(self, panoramas: int, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor | None, Run]]:
+        """Of each window its rows in a batch of that many panoramas, the inputs of its own for them, and its run.
+
+        They follow from the cameras, and are made once.
+        """
+        key = panoramas, device
+        if key not in self._placed:
+            first = torch.arange(panoramas)[:, None] * self.views
+            self._placed[key] = [
+                ((first + torch.tensor(views)).flatten().to(device), _repeated(run.own_inputs, panoramas, device), run)
+                for views, run in self.parts
+            ]
+        return self._placed[key]
 
 
 def predict(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):  # noqa: B006
@@ -133,24 +153,27 @@ def predict(executor, x, t, c_concat=None, c_crossattn=None, control=None, trans
     windows = transformer_options.get(WINDOWS)
     if windows is None:
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-    batch = len(x)
-    panoramas, device = panoramas_in(batch, windows.views), x.device
-    given = {"x": x, "t": t, "c_concat": c_concat, "c_crossattn": c_crossattn, "control": control, **kwargs}
-    total, count = torch.zeros_like(x, dtype=torch.float32), torch.zeros((batch, 1, 1, 1), device=device)
-    for views, run in windows.parts:
+    placed = windows.placed(panoramas_in(len(x), windows.views), x.device)
+    if windows.one:
+        ((_, own_inputs, run),) = placed
+        c_concat = c_concat if own_inputs is None else own_inputs
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options | {RUN: run}, **kwargs)
+    given = {"x": x, "t": t, "c_crossattn": c_crossattn, "control": control, **kwargs}
+    total, count = torch.zeros_like(x, dtype=torch.float32), x.new_zeros((len(x), 1, 1, 1), dtype=torch.float32)
+    for rows, own_inputs, run in placed:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        whole = views == tuple(range(windows.views))
-        rows = (torch.arange(panoramas)[:, None] * windows.views + torch.tensor(views)).flatten().to(device)
-        part = given if whole else _rows(given, rows, batch)
-        if run.own_inputs is not None:
-            part = part | {"c_concat": run.own_inputs.repeat(panoramas, 1, 1, 1)}
-        order = (part.pop(name) for name in ("x", "t", "c_concat", "c_crossattn", "control"))
-        denoised = executor(*order, transformer_options | {RUN: run}, **part)
-        if whole and len(windows.parts) == 1:
-            return denoised
-        total.index_add_(0, rows, denoised.float())
-        count.index_add_(0, rows, torch.ones((len(rows), 1, 1, 1), device=device))
+        part = _rows(given, rows, len(x)) | {
+            "c_concat": own_inputs,
+            "transformer_options": transformer_options | {RUN: run},
+        }
+        order = [part.pop(name) for name in ("x", "t", "c_concat", "c_crossattn", "control", "transformer_options")]
+        total.index_add_(0, rows, executor(*order, **part).float())
+        count[rows] += 1
     return (total / count).to(x.dtype)
+
+
+def _repeated(inputs: torch.Tensor | None, panoramas: int, device: torch.device) -> torch.Tensor | None:
+    return None if inputs is None else inputs.repeat(panoramas, 1, 1, 1).to(device)
 
 
 def panoramas_in(batch: int, views: int) -> int:

@@ -125,6 +125,16 @@ def test_blocks_matter(golden):
     assert relative_error(result, case("depth")["eps_generation"][0]) > 1e-2
 
 
-def test_depth_is_not_what_the_host_takes_five_channels_for(golden):
+def test_depth_is_not_what_the_host_takes_five_channels_for(golden, monkeypatch):
     """The host would feed an inpainting model's mask and image; here it has them, and depth stands in their place."""
     assert golden.model.concat_keys == ("mask", "masked_image")
+    fed, original = [], golden.model._apply_model
+
+    def remember(x, t, c_concat=None, *args, **kwargs):
+        fed.append(c_concat)
+        return original(x, t, c_concat, *args, **kwargs)
+
+    monkeypatch.setattr(golden.model, "_apply_model", remember)
+    sampled(golden, "depth", forward_pass)
+    expected = case("depth")["inverse_depth_small"].view(6, 1, 24, 32)
+    torch.testing.assert_close(fed[0], expected, rtol=0, atol=2e-6)

@@ -197,7 +197,24 @@ def test_sizes(demo, size):
     width, height = size
     latents = demo.sample(cameras=along_a_wall(2, width, height), steps=1)
     assert latents.shape == (2, 4, height // 8, width // 8)
-    assert torch.isfinite(latents).all()
+    assert torch.isfinite(latents).all() and latents.flatten(1).std(1).min() > 0.1
+
+
+def test_interrupt_is_heard_between_windows_without_blocks_too(demo, monkeypatch):
+    import comfy.model_management as management
+
+    calls, plain = [], demo.without_blocks
+    original = plain.model._apply_model
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        management.interrupt_current_processing()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(plain.model, "_apply_model", interrupted)
+    with pytest.raises(management.InterruptProcessingException):
+        demo.sample(plain, cameras=along_a_wall(6), window=3, overlap=1, cfg=1.0)
+    assert len(calls) == 1
 
 
 def test_two_sequences_at_once_are_two_runs(demo):
