@@ -21,14 +21,12 @@ from typing import Any
 
 import torch
 
-from .frames import NODE, Frame
-from .scannet_folder import described
+from .frames import FOCAL_LENGTHS, NODE, Frame, described, nearest_rotation
 
 MIN_CONFIDENCE = 0.1  # 1.11 as the model counts; its authors leave out what is below 1.05 when they export points
 MEDIAN_DEPTH = 2.0  # metres: rooms as the weights know them
 PATCH = 14  # pixels: what the sides of the model's pictures are multiples of
 RIGID = 0.02  # how far from rotations the rotations may be: 8 bits are what bfloat16 leaves of them
-FOCAL_LENGTHS = 0.1, 10.0  # of the width: fields of view of 157 and 6 degrees
 SAMPLES = 2**16  # depths of each frame that the median is taken of
 HOW = (
     "connect two pictures or more to Run Depth Anything 3, set its mode to multiview, and load "
@@ -114,8 +112,7 @@ def _pose(geometry: Geometry, view: int) -> torch.Tensor | str:
     if not torch.isfinite(cam_from_world).all():
         return "pose not finite"
     given = cam_from_world[:, :3]
-    left, _, right = torch.linalg.svd(given)
-    rotation = left @ right
+    rotation = nearest_rotation(given)
     if (rotation - given).abs().max() > RIGID or torch.linalg.det(rotation) < 0:
         return "pose not rigid"
     cam_to_world = torch.eye(4, dtype=torch.float64)

@@ -15,6 +15,7 @@ from .depth import depth_overlap
 from .posed import PosedViews
 
 NODE = "Depth Cameras"
+FOCAL_LENGTHS = 0.1, 10.0  # of the depth map's width: fields of view of 157 and 6 degrees
 ASPECT_TOLERANCE = 0.02  # by which the proportions of picture and depth may differ; ScanNet's do by 0.004
 
 
@@ -101,6 +102,19 @@ def named_frames(names: Sequence[str], most: int = 12) -> str:
     """'frame 3', 'frames 3, 7', and of a longer list the first `most` and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"frame{'s' * (len(names) > 1)} {', '.join(names[:most])}{more}"
+
+
+def described(skipped: dict[str, str]) -> str:
+    """'skipped frames 3, 7 (no pose), frame 12 (depth all zero)', of reasons by the frames' names."""
+    reasons = dict.fromkeys(skipped.values())
+    named = [f"{named_frames([name for name in skipped if skipped[name] == why])} ({why})" for why in reasons]
+    return f"skipped {', '.join(named)}"
+
+
+def nearest_rotation(matrix: torch.Tensor) -> torch.Tensor:
+    """The (3, 3) orthogonal matrix nearest to one whose digits were rounded."""
+    left, _, right = torch.linalg.svd(matrix)
+    return left @ right
 
 
 def _nearest(offset: Fraction, scale: Fraction, count: int) -> torch.Tensor:

@@ -23,9 +23,9 @@ import torch
 from PIL import Image
 
 from .equirect import check_pictures
-from .frames import Frame
+from .frames import Frame, described
 from .posed import PosedViews
-from .scannet_folder import FrameFiles, check_count, check_folder, described, intrinsics, intrinsics_path, pose
+from .scannet_folder import FrameFiles, check_count, check_folder, intrinsics, intrinsics_path, pose
 
 FARTHEST = 65535  # millimetres, the most that 16 bits can say
 FORMATS = {

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .frames import NODE, named_frames
+from .frames import FOCAL_LENGTHS, NODE, described, nearest_rotation
 
 NEEDED = {"color": (".jpg", ".jpeg", ".png"), "depth": (".png",), "pose": (".txt",)}
 OPTIONAL = {"intrinsic": (".txt",), "prompt": (".txt",)}
 SHARED_INTRINSICS = "intrinsic/intrinsic_depth.txt"
 MATRIX = "the depth camera's matrix (fx 0 cx, 0 fy cy, 0 0 1)"
 RIGID, EXACT = 1e-3, 1e-4  # how far from orthonormal rotations may be in a file, and how far `Cameras` take them
-FOCAL_LENGTHS = 0.1, 10.0  # of the depth map's width: fields of view of 157 and 6 degrees
 
 FrameFiles = dict[str, Path]  # the files of one frame by the folder that they lie in
 
@@ -52,13 +51,6 @@ def check_count(left: Collection[str], skipped: dict[str, str], folder: Path) ->
         )
 
 
-def described(skipped: dict[str, str]) -> str:
-    """'skipped frames 3, 7 (no pose), frame 12 (depth all zero)', of reasons by the frames' names."""
-    reasons = dict.fromkeys(skipped.values())
-    named = [f"{named_frames([name for name in skipped if skipped[name] == why])} ({why})" for why in reasons]
-    return f"skipped {', '.join(named)}"
-
-
 def intrinsics_path(files: FrameFiles, folder: Path) -> Path:
     """Where the intrinsics of a frame's depth map are. Raises ValueError where that is nowhere."""
     path = files.get("intrinsic", folder / SHARED_INTRINSICS)
@@ -90,8 +82,7 @@ def pose(path: Path) -> torch.Tensor | str:
     if error > RIGID or torch.linalg.det(rotation) < 0 or not torch.equal(matrix[3], identity[3]):
         return "pose not rigid"
     if error > EXACT:
-        left, _, right = torch.linalg.svd(rotation)
-        matrix[:3, :3] = left @ right
+        matrix[:3, :3] = nearest_rotation(rotation)
     return matrix
 
 
