@@ -186,7 +186,7 @@ def measure(name: str, steps: Steps, arguments) -> float:
 
 def measure_windows(steps: Steps, views: int, window: int, overlap: int) -> None:
     """Prints the seconds and the peak memory of two steps of `views` views in windows."""
-    from mvdiffusion_pack.geometry.windows import sliding_windows
+    from mvdiffusion_pack.geometry.sequence.windows import sliding_windows
     from mvdiffusion_pack.host.views import WINDOWS, Allowance, Run, Windows, predict
 
     cameras, allowance = wall(views, 256, 192), Allowance()

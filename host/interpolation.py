@@ -12,7 +12,7 @@ import torch
 
 from ..caa.kinds import DEPTH
 from ..geometry.posed import PosedViews
-from ..geometry.windows import interpolation_stages, rows_of_stage
+from ..geometry.sequence.windows import interpolation_stages, rows_of_stage
 from .checks import check_cameras, check_window
 from .rows import FrameRows
 from .run import KEY, to_intermediate, with_cameras

@@ -21,8 +21,8 @@ from einops import rearrange
 from PIL import Image
 
 from ..geometry.cameras import Cameras
-from ..geometry.mosaic import Mosaic
-from ..geometry.stitch import native_width
+from ..geometry.panorama.mosaic import Mosaic
+from ..geometry.panorama.stitch import native_width
 
 SECONDS = 0.5  # between two previews, at least
 SHARE = 0.03  # of a run's time that pictures may take

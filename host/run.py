@@ -17,7 +17,7 @@ from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ..caa.blocks import CAA
 from ..geometry.cameras import Cameras
-from ..geometry.windows import Window
+from ..geometry.sequence.windows import Window
 from .checks import check_cameras, check_run
 from .inject import Site, eject, inject, run_site
 from .inputs import repeat_given_images

@@ -15,7 +15,7 @@ from comfy.cli_args import args
 from comfy_api.latest import io, ui
 from PIL import Image, PngImagePlugin
 
-from ..geometry.gpano import covered_box, gpano_xmp
+from ..geometry.panorama.gpano import covered_box, gpano_xmp
 
 logger = logging.getLogger("MVDiffusion")
 

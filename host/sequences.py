@@ -11,11 +11,11 @@ from pathlib import Path
 import folder_paths
 import torch
 
-from ..geometry.da3 import Geometry, da3_frames
-from ..geometry.frames import Frame, best_overlaps, named_frames, posed_views
+from ..geometry.sequence.da3 import Geometry, da3_frames
+from ..geometry.sequence.frames import Frame, best_overlaps, named_frames, posed_views
 from ..geometry.posed import PosedViews
-from ..geometry.scannet import read_frames, write_sequence
-from ..geometry.scannet_folder import NEEDED, OPTIONAL
+from ..geometry.sequence.scannet import read_frames, write_sequence
+from ..geometry.sequence.scannet_folder import NEEDED, OPTIONAL
 
 logger = logging.getLogger("MVDiffusion")
 

@@ -21,7 +21,7 @@ from ..geometry.cameras import Cameras
 from ..geometry.correspondence import Correspondences, panorama_correspondences
 from ..geometry.depth import depth_correspondences, inverse_depth
 from ..geometry.posed import PosedViews
-from ..geometry.windows import Window
+from ..geometry.sequence.windows import Window
 from .inject import RUN
 
 WINDOWS = "mvdiffusion_windows"  # the transformer option that holds the windows of a sampling run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..geometry.agreement import agreement
-from ..geometry.agreement_picture import worst_pair_picture
+from ..geometry.figures.agreement_picture import worst_pair_picture
 from ..host.display import shown_in_node
 from ..host.run import to_intermediate
 from .schema import MVCameras, schema

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..geometry.diagram import diagram
+from ..geometry.figures.diagram import diagram
 from ..geometry.layouts import cube, pitches_from_text, ring, rings, sphere
 from ..host.run import to_intermediate
 from .schema import MVCameras, schema

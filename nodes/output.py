@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io, ui
 
-from ..geometry.coverage import panoramas_and_coverage
+from ..geometry.panorama.coverage import panoramas_and_coverage
 from ..host.saving import FORMATS, save_panoramas
 from .schema import schema
 

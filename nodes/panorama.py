@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..geometry.equirect import check_pictures, equirect_to_views
-from ..geometry.source import source_camera, source_to_views
-from ..geometry.stitch import Overlay, stitch
+from ..geometry.panorama.equirect import check_pictures, equirect_to_views
+from ..geometry.panorama.source import source_camera, source_to_views
+from ..geometry.panorama.stitch import Overlay, stitch
 from ..host.run import mask_to_intermediate, to_intermediate
 from .schema import MVCameras, schema
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.host
 
 
 def test_preview_is_the_picture_of_the_cameras(comfy):
-    from mvdiffusion_pack.geometry.diagram import diagram
+    from mvdiffusion_pack.geometry.figures.diagram import diagram
     from mvdiffusion_pack.nodes.cameras import PanoramaCameras
 
     with torch.inference_mode():  # as the host's executor runs nodes

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from mvdiffusion_pack.geometry.da3 import da3_frames
+from mvdiffusion_pack.geometry.sequence.da3 import da3_frames
 
 pytestmark = pytest.mark.host
 

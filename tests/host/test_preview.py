@@ -73,7 +73,7 @@ def test_every_preview_has_the_shape_of_a_panorama(demo, progress):
 def test_last_preview_is_the_hosts_preview_of_each_view_stitched(demo, progress):
     import latent_preview
 
-    from mvdiffusion_pack.geometry.stitch import stitch
+    from mvdiffusion_pack.geometry.panorama.stitch import stitch
 
     _, denoised = custom_sampler(demo)
     latent_format = demo.model.model.latent_format

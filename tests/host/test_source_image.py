@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mvdiffusion_pack.geometry.layouts import ring
-from mvdiffusion_pack.geometry.source import source_camera, source_to_views
-from mvdiffusion_pack.geometry.stitch import Overlay, stitch
+from mvdiffusion_pack.geometry.panorama.source import source_camera, source_to_views
+from mvdiffusion_pack.geometry.panorama.stitch import Overlay, stitch
 
 pytestmark = pytest.mark.host
 

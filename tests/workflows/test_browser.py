@@ -15,7 +15,7 @@ from front_end import browser_tests, chromium, new_page, open_front_end
 from in_process import ROOT
 from PIL import Image
 
-from mvdiffusion_pack.geometry.equirect import equirect_to_views
+from mvdiffusion_pack.geometry.panorama.equirect import equirect_to_views
 from mvdiffusion_pack.geometry.layouts import ring
 
 FILES = sorted((ROOT / "workflows").glob("*.json"))

@@ -57,7 +57,7 @@ def test_flythrough_is_a_video_of_1280_by_720(flythrough):
 
 
 def test_flythrough_turns_once_around_to_the_right(flythrough):
-    from mvdiffusion_pack.geometry.equirect import equirect_to_views
+    from mvdiffusion_pack.geometry.panorama.equirect import equirect_to_views
     from mvdiffusion_pack.geometry.layouts import ring
 
     panorama, frames = flythrough
