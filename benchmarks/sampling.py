@@ -106,9 +106,9 @@ class Steps:
         import comfy.ops
         from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
+        from mvdiffusion_pack.caa.attention.codes import frequencies
         from mvdiffusion_pack.caa.blocks import CAA
-        from mvdiffusion_pack.caa.codes import frequencies
-        from mvdiffusion_pack.caa.kinds import Widths
+        from mvdiffusion_pack.caa.weights.kinds import Widths
         from mvdiffusion_pack.host.inject import inject
 
         device, dtype = arguments.device, DTYPES[arguments.dtype]
@@ -238,7 +238,7 @@ def live_preview(cameras, side: int, step: float) -> None:
 
 def scenes(arguments) -> Iterator[tuple[str, Steps]]:
     """The scenes to be measured, with their names."""
-    from mvdiffusion_pack.caa.kinds import DEPTH, PANORAMA
+    from mvdiffusion_pack.caa.weights.kinds import DEPTH, PANORAMA
     from mvdiffusion_pack.geometry.layouts import ring
 
     if arguments.scene == "depth":
@@ -276,7 +276,7 @@ def main() -> None:
         print("| | attention | UNet alone | with CAA | ratio | set-up | memory |\n|---|---|---|---|---|---|---|")
     with torch.inference_mode():
         if arguments.scene == "windows":
-            from mvdiffusion_pack.caa.kinds import DEPTH
+            from mvdiffusion_pack.caa.weights.kinds import DEPTH
 
             steps = Steps(arguments, DEPTH, wall(12, 256, 192), (24, 32))
             steps.without()

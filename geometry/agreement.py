@@ -17,11 +17,11 @@ import torch
 from .cameras import Cameras, pixel_grid
 from .correspondence import apply_homography, homography
 from .depth import carried, carry, depth_at, depth_neighbours, depth_projection, lift
-from .panorama.equirect import grid_from_pixels
 from .neighbours import neighbours
-from .posed import PosedViews
+from .panorama.equirect import grid_from_pixels
 from .panorama.lattice import EDGE, read_continued
 from .panorama.views import view_planes
+from .posed import PosedViews
 
 NODE = "Overlap PSNR"
 AGREE_M = 0.5  # metres by which two depth maps may differ where they show the same

@@ -7,7 +7,7 @@ import math
 import comfy.model_sampling
 import torch
 
-from ..caa.kinds import DEPTH, Kind
+from ..caa.weights.kinds import DEPTH, Kind
 from ..geometry.cameras import Cameras
 from ..geometry.neighbours import views_apart
 from ..geometry.posed import PosedViews

@@ -13,7 +13,7 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 from torch import nn
 
-from ..caa.kinds import Widths
+from ..caa.weights.kinds import Widths
 
 RUN = "mvdiffusion_run"  # the transformer option that holds the sampling run
 DOWN, UP = "condition_downblocks.{}", "condition_upblocks.{}"  # sites named as the weights of their branches

@@ -10,7 +10,7 @@ import comfy.utils
 import latent_preview
 import torch
 
-from ..caa.kinds import DEPTH
+from ..caa.weights.kinds import DEPTH
 from ..geometry.posed import PosedViews
 from ..geometry.sequence.windows import interpolation_stages, rows_of_stage
 from .checks import check_cameras, check_window

@@ -11,8 +11,8 @@ import comfy.utils
 import folder_paths
 import torch
 
-from ..caa.kinds import caa_prefix, identify
-from ..caa.tensor_files import read_shapes, read_tensors
+from ..caa.weights.kinds import caa_prefix, identify
+from ..caa.weights.tensor_files import read_shapes, read_tensors
 
 # SD 2's structure, as far as the host's table of diffusers names asks for it.
 _SD2_UNET = {

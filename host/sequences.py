@@ -11,9 +11,9 @@ from pathlib import Path
 import folder_paths
 import torch
 
+from ..geometry.posed import PosedViews
 from ..geometry.sequence.da3 import Geometry, da3_frames
 from ..geometry.sequence.frames import Frame, best_overlaps, named_frames, posed_views
-from ..geometry.posed import PosedViews
 from ..geometry.sequence.scannet import read_frames, write_sequence
 from ..geometry.sequence.scannet_folder import NEEDED, OPTIONAL
 

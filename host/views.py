@@ -13,10 +13,10 @@ import comfy.model_management
 import torch
 from einops import rearrange
 
+from ..caa.attention.memory import Memory
+from ..caa.attention.tables import Tables
 from ..caa.blocks import CAA
 from ..caa.condition import condition_features
-from ..caa.memory import Memory
-from ..caa.tables import Tables
 from ..geometry.cameras import Cameras
 from ..geometry.correspondence import Correspondences, panorama_correspondences
 from ..geometry.depth import depth_correspondences, inverse_depth

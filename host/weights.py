@@ -14,8 +14,8 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..caa.blocks import CAA
-from ..caa.checkpoint import BASE, CAAWeights, read_caa, write_slim
-from ..caa.kinds import Kind, Widths
+from ..caa.weights.checkpoint import BASE, CAAWeights, read_caa, write_slim
+from ..caa.weights.kinds import Kind, Widths
 from .checks import check_prediction
 from .inject import unet_widths
 from .loading import unet_patches

@@ -10,9 +10,9 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..caa.checkpoint import read_caa
-from ..caa.fresh import fresh_weights
-from ..caa.kinds import KINDS
+from ..caa.weights.checkpoint import read_caa
+from ..caa.weights.kinds import KINDS
+from ..caa.weights.random_weights import fresh_weights
 from ..host.demo import demo_models
 from ..host.inject import unet_widths
 from ..host.loading import load_base_models

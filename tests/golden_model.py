@@ -10,7 +10,7 @@ import torch
 from published_files import golden_weights, write_published
 from safetensors.torch import load_file
 
-from mvdiffusion_pack.caa.checkpoint import CAAWeights, read_caa
+from mvdiffusion_pack.caa.weights.checkpoint import CAAWeights, read_caa
 from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.posed import PosedViews
 

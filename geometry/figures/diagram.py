@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageChops, ImageDraw
 
 from ..cameras import Cameras
+from ..overlap import area
+from ..panorama.equirect import equirect_from_directions
 from .drawing import (
     BRIGHT,
     DIM,
@@ -31,8 +33,6 @@ from .drawing import (
     points,
     view_colour,
 )
-from ..panorama.equirect import equirect_from_directions
-from ..overlap import area
 from .survey import outlines, overlaps, plan_outlines, sphere_share, view_counts
 
 WIDTH, MARGIN, HEADING = 1024 * FINE, 56 * FINE, 72 * FINE

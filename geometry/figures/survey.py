@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from ..cameras import Cameras
-from ..panorama.equirect import equirect_directions, grid_from_world
 from ..neighbours import ring_neighbours
 from ..overlap import CORNERS, shares
+from ..panorama.equirect import equirect_directions, grid_from_world
 from ..panorama.lattice import edge_planes
 
 EDGE_STEPS = 48  # points per edge of an outline

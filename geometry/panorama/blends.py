@@ -10,8 +10,8 @@ import torch
 
 from ..cameras import Cameras
 from .equirect import equirect_angles
-from .multiband import Joined, multiband
 from .lattice import Projection, runs
+from .multiband import Joined, multiband
 
 CELL = 32  # pixels a side: for squares of this size it is known beforehand which views may look there
 BAND = 160  # rows joined at once on a CPU, a multiple of CELL: larger leave its caches, smaller wake its threads often

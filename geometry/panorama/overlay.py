@@ -14,10 +14,10 @@ from operator import attrgetter
 
 import torch
 
-from .blends import cell_middles
 from ..cameras import Cameras
-from .equirect import averaged, check_pictures, equirect_angles, grid_from_world, halved
 from ..overlap import CORNERS
+from .blends import cell_middles
+from .equirect import averaged, check_pictures, equirect_angles, grid_from_world, halved
 from .lattice import Projection, half_reach
 
 CELLS = 42  # along a panorama's width, as in one 4096 wide, where its size allows

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import torch
 
-from .blends import BLENDS
 from ..cameras import Cameras
+from .blends import BLENDS
 from .equirect import check_panoramas, empty_picture, halved, halvings, resize_panoramas, to_planes
-from .overlay import Overlay, check_overlay, read_photos
 from .lattice import half_reach
+from .overlay import Overlay, check_overlay, read_photos
 from .union import UnionDepth
 from .views import view_planes
 

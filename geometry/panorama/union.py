@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from ..cameras import Cameras
-from .equirect import equirect_directions, grid_from_world, read_panoramas
 from ..overlap import CORNERS
+from .equirect import equirect_directions, grid_from_world, read_panoramas
 from .lattice import EDGE, edge_planes
 
 NUDGE = 10 * EDGE  # how far outside an edge is asked whether another view goes on; radians

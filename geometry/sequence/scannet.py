@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 
 from ..panorama.equirect import check_pictures
-from .frames import Frame, described
 from ..posed import PosedViews
+from .frames import Frame, described
 from .scannet_folder import FrameFiles, check_count, check_folder, intrinsics, intrinsics_path, pose
 
 FARTHEST = 65535  # millimetres, the most that 16 bits can say

@@ -14,11 +14,11 @@ from published_block import published_block
 from published_files import frozen_weights
 from safetensors.torch import load_file
 
+from mvdiffusion_pack.caa.attention.codes import code_of_zero, frequencies, position_code
+from mvdiffusion_pack.caa.attention.tables import Tables
 from mvdiffusion_pack.caa.blocks import CAA, PanoramaBlock, ResidualBlock
-from mvdiffusion_pack.caa.codes import code_of_zero, frequencies, position_code
-from mvdiffusion_pack.caa.fresh import fresh_weights
-from mvdiffusion_pack.caa.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths
-from mvdiffusion_pack.caa.tables import Tables
+from mvdiffusion_pack.caa.weights.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths
+from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
 from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere

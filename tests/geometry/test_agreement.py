@@ -14,8 +14,8 @@ from sphere import detailed, smooth, view_directions
 from mvdiffusion_pack.geometry import agreement as measure
 from mvdiffusion_pack.geometry.agreement import Agreement, PairAgreement, agreement, seen_by_both
 from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov, rotation_from_angles
-from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_to_views
 from mvdiffusion_pack.geometry.layouts import cube, ring, rings, sphere
+from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_to_views
 from mvdiffusion_pack.geometry.posed import PosedViews
 
 RING = ring(8, 90, 96, 64)

@@ -63,8 +63,8 @@ def test_fresh_blocks_fit_and_change_nothing(comfy, structure, strength, zero, s
     import comfy.ops
 
     from mvdiffusion_pack.caa.blocks import CAA
-    from mvdiffusion_pack.caa.fresh import fresh_weights
-    from mvdiffusion_pack.caa.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
     from mvdiffusion_pack.geometry.layouts import ring
     from mvdiffusion_pack.host import inject
     from mvdiffusion_pack.host.run import Run
@@ -94,8 +94,8 @@ def test_compiled_unet_follows_the_run(comfy):
     import comfy.ops
 
     from mvdiffusion_pack.caa.blocks import CAA
-    from mvdiffusion_pack.caa.fresh import fresh_weights
-    from mvdiffusion_pack.caa.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
     from mvdiffusion_pack.geometry.layouts import ring
     from mvdiffusion_pack.host import inject
     from mvdiffusion_pack.host.run import Run
@@ -278,8 +278,8 @@ def test_controlnet_takes_a_hint_per_view(demo, hints):
 def test_differently_patched_clones_coexist(demo):
     from functools import partial
 
-    from mvdiffusion_pack.caa.fresh import fresh_weights
-    from mvdiffusion_pack.caa.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
     from mvdiffusion_pack.host.inject import unet_widths
     from mvdiffusion_pack.host.weights import attach_weights
 

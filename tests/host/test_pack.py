@@ -99,7 +99,7 @@ def test_nodes_load_where_opencv_and_kornia_do_not(comfy, monkeypatch):
 
 
 def test_save_keeps_digits_that_the_models_precision_has_not(comfy, tmp_path):
-    from mvdiffusion_pack.caa.checkpoint import read_caa
+    from mvdiffusion_pack.caa.weights.checkpoint import read_caa
     from mvdiffusion_pack.host import run, weights
 
     model = weights.attach_weights(golden_model(dtype=torch.float16), golden_caa, 1.0)
@@ -125,7 +125,7 @@ def test_blocks_of_an_fp8_model_are_kept_in_fp16(comfy):
 def test_save_writes_a_slim_file_that_loads_again(comfy, tmp_path, monkeypatch):
     import folder_paths
 
-    from mvdiffusion_pack.caa.checkpoint import read_caa
+    from mvdiffusion_pack.caa.weights.checkpoint import read_caa
     from mvdiffusion_pack.host.weights import attach_weights
     from mvdiffusion_pack.nodes.loaders import SaveMVDiffusion
 

@@ -143,7 +143,7 @@ def test_strength_blends_between_the_plain_features_and_the_blocks(demo):
 
 
 def test_plain_attention_rules_the_fast_way_out(demo, monkeypatch):
-    from mvdiffusion_pack.caa import fast
+    from mvdiffusion_pack.caa.attention import fast
     from mvdiffusion_pack.host import run
 
     expected = demo.sample()
@@ -156,7 +156,7 @@ def test_plain_attention_rules_the_fast_way_out(demo, monkeypatch):
 
 @pytest.mark.parametrize("attention", ["auto", "plain"])
 def test_little_free_memory_changes_nothing_but_the_pieces(demo, monkeypatch, attention):
-    from mvdiffusion_pack.caa.memory import Memory
+    from mvdiffusion_pack.caa.attention.memory import Memory
     from mvdiffusion_pack.host import run, views
 
     patcher, free_bytes = demo.model.get_additional_models_with_key(run.KEY)[0], []

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from PIL import ImageDraw
 from sphere import smooth, view_directions
 
-from mvdiffusion_pack.geometry.figures import agreement_picture as drawn
 from mvdiffusion_pack.geometry.agreement import agreement, seen_by_both
-from mvdiffusion_pack.geometry.figures.agreement_picture import worst_pair_picture
 from mvdiffusion_pack.geometry.cameras import Cameras
+from mvdiffusion_pack.geometry.figures import agreement_picture as drawn
+from mvdiffusion_pack.geometry.figures.agreement_picture import worst_pair_picture
 from mvdiffusion_pack.geometry.figures.drawing import FINE
 from mvdiffusion_pack.geometry.layouts import ring
 

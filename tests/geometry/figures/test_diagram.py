@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from sphere import cameras_at
 
-from mvdiffusion_pack.geometry.figures import diagram as drawn
 from mvdiffusion_pack.geometry.cameras import Cameras
+from mvdiffusion_pack.geometry.figures import diagram as drawn
 from mvdiffusion_pack.geometry.figures.diagram import diagram, headline
 from mvdiffusion_pack.geometry.figures.drawing import FINE, SMALL, Labels
 from mvdiffusion_pack.geometry.layouts import ring, sphere

@@ -9,8 +9,8 @@ import torch
 from sphere import cameras_at, detailed, psnr, smooth, view_directions
 
 from mvdiffusion_pack.geometry.cameras import Cameras
-from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, resize_panoramas
 from mvdiffusion_pack.geometry.layouts import cube, ring, rings, sphere
+from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, resize_panoramas
 from mvdiffusion_pack.geometry.panorama.stitch import stitch
 
 BLENDS = ["feather", "multiband", "nearest"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sphere import cameras_at, smooth, view_directions
 from wall import along_a_wall
 
-from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_from_directions, equirect_to_views
 from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_from_directions, equirect_to_views
 
 
 def panorama(width: int = 512) -> torch.Tensor:

@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ET
 import pytest
 import torch
 
-from mvdiffusion_pack.geometry.panorama.gpano import covered_box, gpano_xmp
 from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.panorama.gpano import covered_box, gpano_xmp
 from mvdiffusion_pack.geometry.panorama.stitch import stitch
 
 GPANO = "{http://ns.google.com/photos/1.0/panorama/}"

@@ -6,8 +6,8 @@ import pytest
 import torch
 from sphere import detailed, psnr, smooth, view_directions
 
-from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions
 from mvdiffusion_pack.geometry.layouts import ring, sphere
+from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions
 from mvdiffusion_pack.geometry.panorama.mosaic import Mosaic
 from mvdiffusion_pack.geometry.panorama.stitch import stitch
 

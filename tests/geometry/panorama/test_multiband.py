@@ -16,8 +16,8 @@ from sphere import cameras_at, detailed, psnr, view_directions
 from yardstick import yardsticks
 
 from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov
-from mvdiffusion_pack.geometry.panorama.equirect import equirect_angles, equirect_directions
 from mvdiffusion_pack.geometry.layouts import ring, sphere
+from mvdiffusion_pack.geometry.panorama.equirect import equirect_angles, equirect_directions
 from mvdiffusion_pack.geometry.panorama.multiband import Level
 from mvdiffusion_pack.geometry.panorama.stitch import stitch
 

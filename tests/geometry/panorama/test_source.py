@@ -13,8 +13,8 @@ from sphere import cameras_at, detailed, psnr, smooth, view_directions
 from yardstick import yardsticks
 
 from mvdiffusion_pack.geometry.cameras import Cameras
-from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_to_views
 from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_to_views
 from mvdiffusion_pack.geometry.panorama.source import source_camera, source_to_views
 
 RING = ring(8, 90, 64, 64)

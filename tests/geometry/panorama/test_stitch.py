@@ -15,6 +15,7 @@ from sphere import cameras_at, detailed, psnr, smooth, view_directions
 from torch.utils._python_dispatch import TorchDispatchMode
 from yardstick import yardsticks
 
+from mvdiffusion_pack.geometry.layouts import ring, sphere
 from mvdiffusion_pack.geometry.panorama import blends
 from mvdiffusion_pack.geometry.panorama.equirect import (
     equirect_angles,
@@ -22,7 +23,6 @@ from mvdiffusion_pack.geometry.panorama.equirect import (
     equirect_from_directions,
     equirect_to_views,
 )
-from mvdiffusion_pack.geometry.layouts import ring, sphere
 from mvdiffusion_pack.geometry.panorama.stitch import stitch
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"

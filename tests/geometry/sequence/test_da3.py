@@ -8,10 +8,10 @@ import pytest
 import torch
 from rooms import UNIT, described, pose, seen
 
-from mvdiffusion_pack.geometry.sequence import da3
 from mvdiffusion_pack.geometry.cameras import Cameras
-from mvdiffusion_pack.geometry.sequence.da3 import da3_frames
 from mvdiffusion_pack.geometry.depth import depth_overlaps
+from mvdiffusion_pack.geometry.sequence import da3
+from mvdiffusion_pack.geometry.sequence.da3 import da3_frames
 from mvdiffusion_pack.geometry.sequence.frames import Frame, posed_views
 
 WIDTH, HEIGHT = 90, 60

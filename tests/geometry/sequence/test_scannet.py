@@ -16,8 +16,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from rooms import pose, seen, walk, write_scannet
 
-from mvdiffusion_pack.geometry.sequence.frames import posed_views
 from mvdiffusion_pack.geometry.posed import PosedViews
+from mvdiffusion_pack.geometry.sequence.frames import posed_views
 from mvdiffusion_pack.geometry.sequence.scannet import check_folder, read_frames, write_sequence
 
 

@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 
 import torch
 
-from ..geometry.correspondence import Correspondences, Pair, SampleTable
+from ...geometry.correspondence import Correspondences, Pair, SampleTable
 
 TAPS = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]])  # (x, y) steps to the four pixels around a point
 

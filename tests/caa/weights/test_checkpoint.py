@@ -15,8 +15,8 @@ from published_files import frozen_weights, golden_weights, manifest, published_
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mvdiffusion_pack.caa.checkpoint import CAAWeights, read_caa, write_slim
-from mvdiffusion_pack.caa.kinds import KINDS, PANORAMA, Widths, expected_shapes
+from mvdiffusion_pack.caa.weights.checkpoint import CAAWeights, read_caa, write_slim
+from mvdiffusion_pack.caa.weights.kinds import KINDS, PANORAMA, Widths, expected_shapes
 
 NAMES = {"pano": "panorama", "outpaint": "outpainting", "depth": "depth"}
 PREFIX = "mv_base_model."
@@ -177,7 +177,7 @@ MEASURE = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import conftest  # loads the pack
-from mvdiffusion_pack.caa.checkpoint import read_caa
+from mvdiffusion_pack.caa.weights.checkpoint import read_caa
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 weights = read_caa(sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
@@ -188,7 +188,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_trainer_state_costs_no_memory(tmp_path):
     """Half a gigabyte of optimizer state in the file: reading takes a few megabytes."""
     write_published(tmp_path / "big.ckpt", golden_weights("pano"), extra=torch.zeros(2**27))
-    tests = Path(__file__).resolve().parents[1]
+    tests = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", MEASURE, str(tests), str(tmp_path / "big.ckpt")]
     grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert grown < 50_000  # kilobytes

@@ -21,7 +21,7 @@ def attend(query: torch.Tensor, *args) -> torch.Tensor | None:
     if not (_open and query.is_cuda and query.dtype in DTYPES):
         return None
     try:
-        from . import kernels
+        from . import triton_kernels as kernels
 
         with torch.cuda.device_of(query):  # Triton launches on the current one
             return kernels.attend(query, *args)

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..geometry.correspondence import Correspondences, Pair, SampleTable
+from ...geometry.correspondence import Correspondences, Pair, SampleTable
 from .codes import code_of_zero, position_code
 from .memory import Memory
-from .projection import Bias, Codes
+from .projected import Bias, Codes
 from .reads import Batch, Reads, kept_codes
 from .softmax import accumulation_dtype
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import compiled
-from .projection import Codes, Projection, project
+from .projected import Codes, Projection, project
 from .softmax import HEAD, SCALE, Softmax, accumulation_dtype, split_heads
 from .tables import Tables, split
 

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from published_files import frozen_weights
 
-from mvdiffusion_pack.caa import compiled, fast
+from mvdiffusion_pack.caa.attention import compiled, fast
+from mvdiffusion_pack.caa.attention.codes import frequencies
+from mvdiffusion_pack.caa.attention.memory import Memory
+from mvdiffusion_pack.caa.attention.tables import Tables, split
 from mvdiffusion_pack.caa.blocks import PanoramaBlock
-from mvdiffusion_pack.caa.codes import frequencies
-from mvdiffusion_pack.caa.memory import Memory
-from mvdiffusion_pack.caa.tables import Tables, split
 from mvdiffusion_pack.geometry.correspondence import Correspondences, Pair, SampleTable, panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
 
@@ -206,7 +206,7 @@ def test_parts_of_a_range_are_all_of_it_in_order(start, count, at_once):
 @pytest.fixture
 def kernels():
     pytest.importorskip("triton", reason="Triton is not installed here")
-    from mvdiffusion_pack.caa import kernels
+    from mvdiffusion_pack.caa.attention import triton_kernels as kernels
 
     return kernels
 

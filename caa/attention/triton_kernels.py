@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .projection import Codes, Projection
+from .projected import Codes, Projection
 from .reads import Reads
 from .softmax import HEAD, SCALE
 

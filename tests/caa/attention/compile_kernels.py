@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
 import in_process
 import triton
 from triton.backends.compiler import GPUTarget
@@ -25,8 +25,8 @@ def signature(kernel, dtype: str, sizes: dict[str, int]) -> dict[str, str]:
 
 def main() -> None:
     in_process.load_pack()
-    from mvdiffusion_pack.caa import kernels
-    from mvdiffusion_pack.caa.softmax import HEAD
+    from mvdiffusion_pack.caa.attention import triton_kernels as kernels
+    from mvdiffusion_pack.caa.attention.softmax import HEAD
 
     for target in TARGETS:
         for dtype, width, samples, entries in (("fp16", 320, 9, 2), ("bf16", 1280, 9, 2), ("fp32", 640, 1, 11)):

@@ -6,8 +6,8 @@ import math
 
 import torch
 
+from ..attention.codes import frequencies
 from .checkpoint import FREQUENCIES, CAAWeights
-from .codes import frequencies
 from .kinds import Kind, Widths, expected_shapes
 
 # The last layer of each residual branch: at zero the block returns its input.

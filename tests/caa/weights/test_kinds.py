@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from published_files import manifest, text_encoder_shapes, vae_shapes
 
-from mvdiffusion_pack.caa.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths, expected_shapes, identify
+from mvdiffusion_pack.caa.weights.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths, expected_shapes, identify
 
 SD2 = Widths(encoder=(320, 640, 1280, 1280), mid=1280, decoder=(1280, 1280, 640, 320))
 SMALL = Widths(encoder=(32, 64, 64, 64), mid=64, decoder=(64, 64, 64, 32))

@@ -12,7 +12,7 @@ from statistics import mode
 import torch
 from safetensors.torch import save_file
 
-from . import codes
+from ..attention import codes
 from .kinds import Kind, Shapes, Widths, caa_prefix, expected_shapes, identify
 from .tensor_files import read_shapes, read_tensors
 

@@ -18,7 +18,7 @@ import torch
 from published_files import write_published
 from safetensors.torch import save_file
 
-from mvdiffusion_pack.caa.tensor_files import _Placeholder, _Unpickler, read_shapes, read_tensors
+from mvdiffusion_pack.caa.weights.tensor_files import _Placeholder, _Unpickler, read_shapes, read_tensors
 
 WEIGHTS = {
     "a.weight": torch.arange(6.0).reshape(2, 3),
