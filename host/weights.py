@@ -16,10 +16,10 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from ..caa.blocks import CAA
 from ..caa.weights.checkpoint import BASE, CAAWeights, read_caa, write_slim
 from ..caa.weights.kinds import Kind, Widths
+from .begin import ATTENTION, KEY, logger, with_blocks
 from .checks import check_prediction
 from .inject import unet_widths
 from .loading import unet_patches
-from .run import ATTENTION, KEY, logger, with_blocks
 
 STORED = (torch.float16, torch.bfloat16, torch.float32)
 

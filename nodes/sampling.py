@@ -9,9 +9,9 @@ from comfy_api.latest import io
 from ..geometry.cameras import Cameras
 from ..geometry.posed import PosedViews
 from ..geometry.sequence.windows import Window, sliding_windows
+from ..host.begin import empty_latent, with_cameras
 from ..host.checks import check_noise_mask, check_panoramas_of, check_window
 from ..host.interpolation import Settings, interpolate
-from ..host.run import empty_latent, with_cameras
 from .schema import MVCameras, schema
 
 

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..geometry.figures.depth_picture import depth_picture
 from ..geometry.sequence.da3 import MIN_CONFIDENCE
 from ..geometry.sequence.scannet import FORMATS
-from ..host.run import to_intermediate
+from ..host.begin import to_intermediate
 from ..host.sequences import (
     DEMO,
     NONE,

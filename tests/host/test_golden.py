@@ -23,7 +23,8 @@ def forward(
     attention: str = "auto",
 ):
     """One forward pass of the UNet with CAA on a case's inputs: (P, V, C, h, w) latents to its noise, in float32."""
-    from mvdiffusion_pack.host import inject, run, weights
+    from mvdiffusion_pack.host import begin as run
+    from mvdiffusion_pack.host import inject, weights
 
     model = weights.attach_weights(
         golden_model(weights_of, latents.shape[2], dtype), lambda: golden_caa(weights_of), strength

@@ -67,7 +67,7 @@ def test_fresh_blocks_fit_and_change_nothing(comfy, structure, strength, zero, s
     from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
     from mvdiffusion_pack.geometry.layouts import ring
     from mvdiffusion_pack.host import inject
-    from mvdiffusion_pack.host.run import Run
+    from mvdiffusion_pack.host.begin import Run
 
     unet = small_unet(structure)
     weights = fresh_weights(PANORAMA, inject.unet_widths(unet), zero=zero)
@@ -98,7 +98,7 @@ def test_compiled_unet_follows_the_run(comfy):
     from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
     from mvdiffusion_pack.geometry.layouts import ring
     from mvdiffusion_pack.host import inject
-    from mvdiffusion_pack.host.run import Run
+    from mvdiffusion_pack.host.begin import Run
 
     unet = small_unet(SD2)
     weights = fresh_weights(PANORAMA, inject.unet_widths(unet), zero=False)
@@ -207,7 +207,7 @@ def lora_of(model) -> dict[str, torch.Tensor]:
 def test_lora_before_or_after_is_the_plain_models(demo, when, caplog):
     import comfy.sd
 
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin as run
 
     blocks = demo.model.get_additional_models_with_key(run.KEY)[0]
     plain = comfy_nodes.plain(demo.model)
@@ -249,7 +249,7 @@ def hints(demo) -> torch.Tensor:
 def test_control_lora_is_the_plain_models(demo, hints):
     import comfy.controlnet
 
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin as run
 
     plain = comfy_nodes.plain(demo.model)
     control = comfy.controlnet.ControlLora(control_weights(plain))
@@ -336,7 +336,7 @@ def test_unloading_leaves_nothing(demo):
 
 
 def test_original_model_is_untouched(demo):
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin as run
 
     plain = comfy_nodes.plain(demo.model)
     before = {key: str(value) for key, value in vars(plain).items() if key != "size"}
@@ -346,7 +346,7 @@ def test_original_model_is_untouched(demo):
 
 
 def test_nodes_applied_twice_act_once(demo):
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin as run
 
     blocks = demo.model.get_additional_models_with_key(run.KEY)[0]
     twice = run.with_cameras(run.with_cameras(run.with_blocks(demo.model, blocks, 1.0), demo.cameras), demo.cameras)

@@ -110,7 +110,8 @@ def test_ten_published_steps_through_the_hosts_sampler_are_the_recorded_ones(rec
 def test_ten_steps_of_the_node_are_a_loop_that_feeds_nine_channels(recorded):
     import comfy.samplers
 
-    from mvdiffusion_pack.host import inject, run
+    from mvdiffusion_pack.host import begin as run
+    from mvdiffusion_pack.host import inject
     from mvdiffusion_pack.nodes.sampling import MultiViewKSampler
 
     model, data, sampling = recorded.model, recorded.data, recorded.sampling

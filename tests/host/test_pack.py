@@ -100,7 +100,8 @@ def test_nodes_load_where_opencv_and_kornia_do_not(comfy, monkeypatch):
 
 def test_save_keeps_digits_that_the_models_precision_has_not(comfy, tmp_path):
     from mvdiffusion_pack.caa.weights.checkpoint import read_caa
-    from mvdiffusion_pack.host import run, weights
+    from mvdiffusion_pack.host import begin as run
+    from mvdiffusion_pack.host import weights
 
     model = weights.attach_weights(golden_model(dtype=torch.float16), golden_caa, 1.0)
     kept = model.get_additional_models_with_key(run.KEY)[0].model.state_dict()
@@ -111,7 +112,8 @@ def test_save_keeps_digits_that_the_models_precision_has_not(comfy, tmp_path):
 
 
 def test_blocks_of_an_fp8_model_are_kept_in_fp16(comfy):
-    from mvdiffusion_pack.host import run, weights
+    from mvdiffusion_pack.host import begin as run
+    from mvdiffusion_pack.host import weights
 
     plain = golden_model()
     plain.model.diffusion_model.dtype = torch.float8_e4m3fn  # what such a MODEL says of itself

@@ -37,7 +37,8 @@ def demo(comfy):
 def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
     import comfy.samplers
 
-    from mvdiffusion_pack.host import inject, run
+    from mvdiffusion_pack.host import begin as run
+    from mvdiffusion_pack.host import inject
     from mvdiffusion_pack.nodes.sampling import MultiViewKSampler
 
     model, cond, uncond = golden
@@ -68,7 +69,8 @@ def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
 
 
 def test_published_loop_is_the_recorded_one(golden):
-    from mvdiffusion_pack.host import inject, run
+    from mvdiffusion_pack.host import begin as run
+    from mvdiffusion_pack.host import inject
 
     model, cond, uncond = golden
     caa = model.get_additional_models_with_key(run.KEY)[0].model
@@ -120,7 +122,7 @@ def test_result_is_finite_and_varied_and_follows_the_seed(demo):
 
 
 def at_strength(demo, strength: float):
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin as run
 
     return run.with_blocks(demo.model, demo.model.get_additional_models_with_key(run.KEY)[0], strength)
 
@@ -132,7 +134,7 @@ def test_strength_zero_is_bit_identical_to_the_plain_model(demo):
 
 
 def test_strength_blends_between_the_plain_features_and_the_blocks(demo):
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin as run
 
     caa = demo.model.get_additional_models_with_key(run.KEY)[0].model
     x = torch.randn((4, 64, 8, 8), generator=torch.manual_seed(3))
@@ -144,7 +146,7 @@ def test_strength_blends_between_the_plain_features_and_the_blocks(demo):
 
 def test_plain_attention_rules_the_fast_way_out(demo, monkeypatch):
     from mvdiffusion_pack.caa.attention import fast
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin as run
 
     expected = demo.sample()
     patcher = demo.model.get_additional_models_with_key(run.KEY)[0]
@@ -157,7 +159,8 @@ def test_plain_attention_rules_the_fast_way_out(demo, monkeypatch):
 @pytest.mark.parametrize("attention", ["auto", "plain"])
 def test_little_free_memory_changes_nothing_but_the_pieces(demo, monkeypatch, attention):
     from mvdiffusion_pack.caa.attention.memory import Memory
-    from mvdiffusion_pack.host import run, views
+    from mvdiffusion_pack.host import begin as run
+    from mvdiffusion_pack.host import views
 
     patcher, free_bytes = demo.model.get_additional_models_with_key(run.KEY)[0], []
     model = run.with_blocks(demo.model, patcher, 1.0, attention)
