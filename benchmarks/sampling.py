@@ -153,7 +153,7 @@ class Steps:
     def _run(self, way: str):
         from published_block import published_block
 
-        from mvdiffusion_pack.host.views import Run
+        from mvdiffusion_pack.host.run import Run
 
         class BenchmarkRun(Run):
             """A run that knows the published block, too."""
@@ -187,7 +187,7 @@ def measure(name: str, steps: Steps, arguments) -> float:
 def measure_windows(steps: Steps, views: int, window: int, overlap: int) -> None:
     """Prints the seconds and the peak memory of two steps of `views` views in windows."""
     from mvdiffusion_pack.geometry.sequence.windows import sliding_windows
-    from mvdiffusion_pack.host.views import WINDOWS, Allowance, Run, Windows, predict
+    from mvdiffusion_pack.host.run import WINDOWS, Allowance, Run, Windows, predict
 
     cameras, allowance = wall(views, 256, 192), Allowance()
     runs = [

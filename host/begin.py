@@ -22,7 +22,7 @@ from .checks import check_cameras, check_run
 from .inject import Site, eject, inject, run_site
 from .inputs import repeat_given_images
 from .preview import with_live_preview
-from .views import WINDOWS, Allowance, Run, Windows, predict
+from .run import WINDOWS, Allowance, Run, Windows, predict
 
 KEY = "mvdiffusion"
 ATTENTION = "auto", "plain"

@@ -146,7 +146,7 @@ def test_one_progress_bar_over_all_stages(demo, keyframes, monkeypatch):
 def test_interrupt_is_heard_between_and_inside_windows(demo, keyframes, monkeypatch, after):
     import comfy.model_management as management
 
-    from mvdiffusion_pack.host import views
+    from mvdiffusion_pack.host import run
 
     calls = []
 
@@ -156,8 +156,8 @@ def test_interrupt_is_heard_between_and_inside_windows(demo, keyframes, monkeypa
             management.interrupt_current_processing()
         return original(run, name, x)
 
-    original = views.Run.apply
-    monkeypatch.setattr(views.Run, "apply", counted)
+    original = run.Run.apply
+    monkeypatch.setattr(run.Run, "apply", counted)
     with pytest.raises(management.InterruptProcessingException):
         between(demo, keyframes)
     assert len(calls) == after

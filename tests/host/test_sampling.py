@@ -160,7 +160,7 @@ def test_plain_attention_rules_the_fast_way_out(demo, monkeypatch):
 def test_little_free_memory_changes_nothing_but_the_pieces(demo, monkeypatch, attention):
     from mvdiffusion_pack.caa.attention.memory import Memory
     from mvdiffusion_pack.host import begin as run
-    from mvdiffusion_pack.host import views
+    from mvdiffusion_pack.host import run
 
     patcher, free_bytes = demo.model.get_additional_models_with_key(run.KEY)[0], []
     model = run.with_blocks(demo.model, patcher, 1.0, attention)
@@ -170,7 +170,7 @@ def test_little_free_memory_changes_nothing_but_the_pieces(demo, monkeypatch, at
         free_bytes.append(free)
         return Memory.within(2**20, on_cpu, 2**20)
 
-    monkeypatch.setattr(views, "Memory", SimpleNamespace(within=within))
+    monkeypatch.setattr(run, "Memory", SimpleNamespace(within=within))
     assert relative_error(demo.sample(model), expected) < 1e-4
     assert len(free_bytes) == 1 and free_bytes[0] > 2**26
 
