@@ -119,16 +119,6 @@ def test_only_base_two_codes_ignore_rounding_errors():
     assert not torch.equal(position_code(exact, frequencies(352, 2)), position_code(off, frequencies(352, 2)))
 
 
-def test_blocks_take_gradients():
-    cameras, bands = ring(3, 100, 64, 64), frequencies(32, 2)
-    block = block_of(32, 1)
-    x = torch.randn((1, 3, 32, 4, 4), generator=torch.manual_seed(1), dtype=torch.float64, requires_grad=True)
-    block(x, Tables(panorama_correspondences(cameras, 4, 4)), bands).square().sum().backward()
-    gradients = {name: parameter.grad for name, parameter in block.named_parameters()}
-    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients.values()), gradients.keys()
-    assert x.grad.abs().sum() > 0
-
-
 @pytest.mark.parametrize("kind", [PANORAMA, OUTPAINTING, DEPTH], ids=lambda kind: kind.name)
 def test_modules_hold_exactly_the_published_keys(kind):
     """At SD 2's real widths, on the meta device."""

@@ -145,12 +145,12 @@ def test_strength_blends_between_the_plain_features_and_the_blocks(demo):
 
 
 def test_plain_attention_rules_the_fast_way_out(demo, monkeypatch):
-    from mvdiffusion_pack.caa.attention import fast
+    from mvdiffusion_pack.caa import blocks
     from mvdiffusion_pack.host import begin as run
 
     expected = demo.sample()
     patcher = demo.model.get_additional_models_with_key(run.KEY)[0]
-    monkeypatch.setattr(fast, "attend", lambda *_: pytest.fail("the fast way was taken"))
+    monkeypatch.setattr(blocks, "attend_fast", lambda *_: pytest.fail("the fast way was taken"))
     plainly = demo.sample(run.with_blocks(demo.model, patcher, 1.0, "plain"))
     assert not torch.equal(plainly, expected)
     assert relative_error(plainly, expected) < 1e-4
