@@ -12,9 +12,12 @@ from ..geometry.cameras import Cameras
 from ..geometry.neighbours import views_apart
 from ..geometry.posed import PosedViews
 from .inputs import check_given_images
+from .setup import Setup
 
 
-def check_run(setup, kind: Kind | None, guider, sampler, noise: torch.Tensor, latent_image: torch.Tensor, mask) -> None:
+def check_run(
+    setup: Setup, kind: Kind | None, guider, sampler, noise: torch.Tensor, latent_image: torch.Tensor, mask
+) -> None:
     """Raises ValueError for the first thing that would make the run fail or lie, before any model is loaded.
 
     `kind` is that of the MODEL's CAA weights, None without any.

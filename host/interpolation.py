@@ -13,9 +13,11 @@ import torch
 from ..caa.weights.kinds import DEPTH
 from ..geometry.posed import PosedViews
 from ..geometry.sequence.windows import interpolation_stages, rows_of_stage
-from .begin import KEY, to_intermediate, with_cameras
+from .begin import with_cameras
 from .checks import check_cameras, check_window
 from .rows import FrameRows
+from .setup import KEY
+from .tensors import to_intermediate
 
 NODE = "Interpolate Keyframes"
 

@@ -6,8 +6,8 @@ from comfy_api.latest import io
 
 from ..geometry.agreement import agreement
 from ..geometry.figures.agreement_picture import worst_pair_picture
-from ..host.begin import to_intermediate
 from ..host.display import shown_in_node
+from ..host.tensors import to_intermediate
 from .schema import MVCameras, schema
 
 

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..geometry.panorama.equirect import check_pictures, equirect_to_views
 from ..geometry.panorama.source import source_camera, source_to_views
 from ..geometry.panorama.stitch import Overlay, stitch
-from ..host.begin import mask_to_intermediate, to_intermediate
+from ..host.tensors import mask_to_intermediate, to_intermediate
 from .schema import MVCameras, schema
 
 
