@@ -14,7 +14,7 @@ import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ..caa.blocks import CAA
-from ..geometry.cameras import Cameras
+from ..geometry.scene import Scene
 from ..geometry.sequence.windows import Window
 from .checks import check_cameras, check_run
 from .inject import Site, eject, inject, run_site
@@ -39,7 +39,7 @@ def with_blocks(model, blocks_patcher, strength: float, attention: str = ATTENTI
     return model
 
 
-def with_cameras(model, cameras: Cameras, windows: Sequence[Window] = (), known: torch.Tensor | None = None):
+def with_cameras(model, cameras: Scene, windows: Sequence[Window] = (), known: torch.Tensor | None = None):
     """A clone of MODEL that any sampler of the host samples over all views of `cameras`; the rest as in `Setup`."""
     model = _with_setup(model, cameras=cameras, windows=tuple(windows), known=known)
     wrappers = {
@@ -113,7 +113,7 @@ def _condition(known: torch.Tensor) -> torch.Tensor:
     return condition
 
 
-def empty_latent(cameras: Cameras, panoramas: int) -> dict:
+def empty_latent(cameras: Scene, panoramas: int) -> dict:
     """The host's LATENT of zeros for `panoramas` x V views. Raises ValueError for cameras that cannot be sampled."""
     check_cameras(cameras)
     shape = (panoramas * cameras.views, 4, cameras.height // 8, cameras.width // 8)

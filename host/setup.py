@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..geometry.cameras import Cameras
+from ..geometry.scene import Scene
 from ..geometry.sequence.windows import Window
 
 KEY = "mvdiffusion"  # of everything that this pack adds to a MODEL
@@ -24,7 +24,7 @@ class Setup:
 
     strength: float | None = None
     attention: str = ATTENTION[0]
-    cameras: Cameras | None = None
+    cameras: Scene | None = None
     windows: tuple[Window, ...] = ()
     known: torch.Tensor | None = None
 
