@@ -5,8 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..geometry.figures.diagram import diagram
+from ..geometry.input_error import InputError
 from ..geometry.layouts import cube, pitches_from_text, ring, rings, sphere
 from ..host.tensors import to_intermediate
+from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 
@@ -95,6 +97,7 @@ class PanoramaCameras(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Panorama Cameras")
     def execute(cls, layout, views, fov, width, height, start_yaw, pitch, pitches="0, 60, -60") -> io.NodeOutput:
         match layout:
             case "ring":
@@ -106,5 +109,5 @@ class PanoramaCameras(io.ComfyNode):
             case "cube":
                 cameras = cube(width, height, start_yaw)
             case _:
-                raise ValueError(f"Panorama Cameras: layout must be ring, sphere, rings or cube, not '{layout}'.")
+                raise InputError(f"layout must be ring, sphere, rings or cube, not '{layout}'")
         return io.NodeOutput(cameras, to_intermediate(diagram(cameras)))

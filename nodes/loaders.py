@@ -18,6 +18,7 @@ from ..host.inject import unet_widths
 from ..host.loading import load_base_models
 from ..host.setup import ATTENTION
 from ..host.weights import attach_weights, save_weights, with_tuned_unet
+from .remedies import speaks_as
 from .schema import schema
 
 FOLDER = "mvdiffusion"
@@ -109,6 +110,7 @@ class LoadMVDiffusion(io.ComfyNode):
         return os.path.getmtime(_path(checkpoint))
 
     @classmethod
+    @speaks_as("Load MVDiffusion")
     def execute(cls, model, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
         path = _path(checkpoint)
         model = attach_weights(model, partial(read_caa, path), strength, attention)
@@ -143,6 +145,7 @@ class LoadMVDiffusionCheckpoint(io.ComfyNode):
         return os.path.getmtime(_path(checkpoint))
 
     @classmethod
+    @speaks_as("Load MVDiffusion Checkpoint")
     def execute(cls, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
         path = _path(checkpoint)
         model, clip, vae = load_base_models(path)
@@ -175,6 +178,7 @@ class LoadDemoModel(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Load Demo Model")
     def execute(cls, kind) -> io.NodeOutput:
         model, clip, vae = demo_models(KINDS[kind].in_channels)
         widths = unet_widths(model.get_model_object("diffusion_model"))
@@ -211,6 +215,7 @@ class SaveMVDiffusion(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Save MVDiffusion")
     def execute(cls, model, filename_prefix, dtype) -> io.NodeOutput:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory()

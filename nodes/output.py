@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 
 from ..geometry.panorama.coverage import panoramas_and_coverage
 from ..host.saving import FORMATS, save_panoramas
+from .remedies import speaks_as
 from .schema import schema
 
 
@@ -33,6 +34,7 @@ class PreviewPanorama(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Preview Panorama")
     def execute(cls, equirect, coverage=None) -> io.NodeOutput:
         pictures, coverage = panoramas_and_coverage(equirect, coverage)
         if coverage is not None:
@@ -84,6 +86,7 @@ class SavePanorama(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Save Panorama")
     def execute(cls, equirect, filename_prefix, format, start_yaw, coverage=None) -> io.NodeOutput:
         pictures, coverage = panoramas_and_coverage(equirect, coverage)
         return io.NodeOutput(ui=save_panoramas(pictures, coverage, filename_prefix, format, start_yaw, cls=cls))

@@ -9,6 +9,7 @@ from ..geometry.panorama.source import source_camera, source_to_views
 from ..geometry.panorama.stitch import Overlay, stitch
 from ..geometry.pictures import check_pictures
 from ..host.tensors import mask_to_intermediate, to_intermediate
+from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 
@@ -105,6 +106,7 @@ class StitchEquirect(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Stitch Equirect")
     def execute(
         cls,
         images,
@@ -121,7 +123,7 @@ class StitchEquirect(io.ComfyNode):
     ) -> io.NodeOutput:
         overlay = None
         if source is not None:
-            check_pictures(source, "source of Stitch Equirect")
+            check_pictures(source, "source")
             size = source.shape[2], source.shape[1]
             camera = source_camera(*size, cameras, source_yaw, source_pitch, source_roll, source_fov)
             overlay = Overlay(source, camera, border)
@@ -151,6 +153,7 @@ class EquirectToViews(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Equirect to Views")
     def execute(cls, equirect, cameras, mask=None) -> io.NodeOutput:
         views, masks = equirect_to_views(equirect, cameras, mask)
         return io.NodeOutput(to_intermediate(views), mask_to_intermediate(masks))
@@ -228,8 +231,9 @@ class SourceImageToViews(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Source Image to Views")
     def execute(cls, image, cameras, yaw, pitch, roll, fov, views=None, mask=None) -> io.NodeOutput:
-        check_pictures(image, "image of Source Image to Views")
+        check_pictures(image, "image")
         source = source_camera(image.shape[2], image.shape[1], cameras, yaw, pitch, roll, fov)
         views, mask = source_to_views(image, cameras, source, views, mask)
         return io.NodeOutput(to_intermediate(views), mask_to_intermediate(mask))

@@ -11,6 +11,7 @@ from ..geometry.sequence.windows import Window, sliding_windows
 from ..host.begin import empty_latent, with_cameras
 from ..host.checks import check_noise_mask, check_panoramas_of, check_window
 from ..host.interpolation import Settings, interpolate
+from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 
@@ -119,6 +120,7 @@ class ApplyCameras(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Apply Cameras")
     def execute(cls, model, cameras, panoramas, window=0, overlap=2) -> io.NodeOutput:
         windows = _sliding("Apply Cameras", cameras, window, overlap)
         return io.NodeOutput(with_cameras(model, cameras, windows), empty_latent(cameras, panoramas))
@@ -162,6 +164,7 @@ class MultiViewKSampler(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Multi-View KSampler")
     def execute(
         cls,
         model,
@@ -228,6 +231,7 @@ class InterpolateKeyframes(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Interpolate Keyframes")
     def execute(
         cls,
         model,

@@ -20,6 +20,7 @@ from ..host.sequences import (
 )
 from ..host.tensors import to_intermediate
 from ..host.text import prompt_lines, prompts_of_lines
+from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 NOT_LINKED = object()  # a linked input is None in validate_inputs
@@ -149,6 +150,7 @@ class DepthCameras(io.ComfyNode):
         return NONE if sequence == NONE else sequence_fingerprint(sequence)
 
     @classmethod
+    @speaks_as("Depth Cameras")
     def execute(
         cls,
         sequence,
@@ -240,6 +242,7 @@ class SavePosedViews(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Save Posed Views")
     def execute(cls, images, cameras, folder, format="jpeg", prompts="") -> io.NodeOutput:
         path = save_sequence(folder, cameras, images, format, prompts_of_lines(prompts))
         return io.NodeOutput(ui={"text": [str(path)]})
