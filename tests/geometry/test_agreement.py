@@ -294,7 +294,7 @@ def test_images_that_do_not_fit_the_cameras_are_refused(views):
 def test_images_with_nan_are_refused(views):
     views = views.clone()
     views[3, 2, 1] = torch.nan
-    with pytest.raises(ValueError, match="NaN or infinite numbers in the images"):
+    with pytest.raises(InputError, match="NaN or infinite numbers in the images"):
         agreement(views, RING)
 
 
