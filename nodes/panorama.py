@@ -24,7 +24,7 @@ class StitchEquirect(io.ComfyNode):
             description="Joins the views into an equirectangular 360-degree panorama, twice as wide as high.",
             search_aliases=["360", "equirectangular", "join", "blend", "panorama"],
             inputs=[
-                io.Image.Input("images", tooltip="One image per camera, of any size of the cameras' aspect."),
+                io.Image.Input("images", tooltip="One image per camera, of any size with the cameras' aspect."),
                 MVCameras.Input("cameras", tooltip="The cameras that saw the images."),
                 io.Int.Input(
                     "width",
@@ -32,24 +32,25 @@ class StitchEquirect(io.ComfyNode):
                     min=0,
                     max=32768,
                     step=2,
-                    tooltip="Width of the panorama; its height is half of it. 0: as fine as the images and the source.",
+                    tooltip="Width of the panorama; its height is half of that. 0: as fine as the images and the "
+                    "source.",
                 ),
                 io.Combo.Input(
                     "blend",
                     options=["feather", "multiband", "nearest"],
-                    tooltip="feather: views fade into each other. multiband: as feather for large shapes, sharp for "
-                    "detail; hides differences in brightness best. nearest: the view that sees a point best.",
+                    tooltip="feather: views fade into each other. multiband: soft for large shapes, sharp for detail; "
+                    "hides differences in brightness best. nearest: each point from the view that sees it best.",
                 ),
                 io.Image.Input(
                     "background",
                     optional=True,
-                    tooltip="A panorama to show where no view looks; the views fade into it. None: black.",
+                    tooltip="A panorama to show where no view looks; the views fade into it. Without one: black.",
                 ),
                 io.Image.Input(
                     "source",
                     optional=True,
-                    tooltip="A photo to lay over the panorama at its own resolution: the one that Source Image to "
-                    "Views was given. None: nothing is laid over.",
+                    tooltip="A photo to lay over the panorama at its own resolution, usually the one given to Source "
+                    "Image to Views.",
                 ),
                 io.Float.Input(
                     "source_yaw",
@@ -76,7 +77,7 @@ class StitchEquirect(io.ComfyNode):
                     min=-180.0,
                     max=180.0,
                     step=0.1,
-                    tooltip="How far the source was taken tilted, in degrees clockwise.",
+                    tooltip="How far the camera was tilted when the source was taken, in degrees clockwise.",
                 ),
                 io.Float.Input(
                     "source_fov",
@@ -85,7 +86,7 @@ class StitchEquirect(io.ComfyNode):
                     min=0.0,
                     max=179.0,
                     step=0.1,
-                    tooltip="Field of view of the source over its width in degrees. 0: that of view 0.",
+                    tooltip="Horizontal field of view of the source in degrees. 0: that of view 0.",
                 ),
                 io.Float.Input(
                     "border",
@@ -99,7 +100,7 @@ class StitchEquirect(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(
-                    display_name="equirect", tooltip="The panorama; where nothing looks, black or the background."
+                    display_name="equirect", tooltip="The panorama; black or the background where nothing looks."
                 ),
                 io.Mask.Output(display_name="coverage", tooltip="1 where a view or the source looks, 0 elsewhere."),
             ],
@@ -172,7 +173,8 @@ class SourceImageToViews(io.ComfyNode):
             search_aliases=["outpaint", "inpaint", "photo", "image to panorama", "360", "project"],
             inputs=[
                 io.Image.Input(
-                    "image", tooltip="A photo of any size and shape, not stretched. Several give several panoramas."
+                    "image",
+                    tooltip="A photo of any size and shape, not stretched. Several photos make several panoramas.",
                 ),
                 MVCameras.Input("cameras", tooltip="The cameras that the views are sampled with."),
                 io.Float.Input(
@@ -181,7 +183,7 @@ class SourceImageToViews(io.ComfyNode):
                     min=-360.0,
                     max=360.0,
                     step=0.1,
-                    tooltip="How far the photo is turned to the right from view 0, in degrees. 0: as view 0 looks.",
+                    tooltip="How far the photo is turned to the right from view 0, in degrees. 0: straight at view 0.",
                 ),
                 io.Float.Input(
                     "pitch",
@@ -205,19 +207,19 @@ class SourceImageToViews(io.ComfyNode):
                     min=0.0,
                     max=179.0,
                     step=0.1,
-                    tooltip="Field of view of the photo over its width in degrees; 65 to 75 for most phones held "
-                    "sideways. 0: that of view 0.",
+                    tooltip="Horizontal field of view of the photo in degrees; 65 to 75 for most phones held sideways. "
+                    "0: that of view 0.",
                 ),
                 io.Image.Input(
                     "views",
                     optional=True,
-                    tooltip="Views to put the photo over: of another Source Image to Views, or of Equirect to Views. "
-                    "Together with mask. None: grey.",
+                    tooltip="Views to put the photo over, from another Source Image to Views or from Equirect to "
+                    "Views. Connect mask as well. Without them: grey.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="The mask of those views, 1 where they are to be generated. Together with views.",
+                    tooltip="The mask of those views, 1 where they are to be generated. Connect views as well.",
                 ),
             ],
             outputs=[

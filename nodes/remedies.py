@@ -15,16 +15,16 @@ REMEDIES = {
     # Pictures, masks and panoramas
     "empty_pictures": ": at least one picture is needed",
     "nan_pictures": ": if a VAE made them, start ComfyUI with --fp32-vae",
-    "nan_mask": ": mend the node that it comes from",
+    "nan_mask": ": fix the node that it comes from",
     "mask_size": ": scale it to the panorama's size",
     "unpainted_mask": ": scale it to the panorama's size (Load Image gives 64 x 64 where no mask was painted)",
-    "two_to_one": ": connect one of Stitch Equirect, or pad the picture to 2:1",
+    "two_to_one": ": connect a panorama, such as that of Stitch Equirect, or pad the picture to 2:1",
     "no_coverage": ": it must be 1 where the panorama has a picture, as Stitch Equirect's is. Leave it out for a whole "
     "panorama",
     "one_or_each": ": give one, or one for each",
-    "too_fine": ": choose a width in place of 0",
+    "too_fine": ": choose a width instead of 0",
     # Photos
-    "views_and_mask": ": connect both, of an earlier Source Image to Views or of Equirect to Views, or neither",
+    "views_and_mask": ": connect both, from an earlier Source Image to Views or from Equirect to Views, or neither",
     "own_mask": ": connect the mask that came with them",
     "same_cameras": ": make them with the same cameras",
     "beside_views": "; change its yaw, pitch or fov, or the cameras",
@@ -39,11 +39,11 @@ REMEDIES = {
     # Depth sequences
     "nothing_overlaps_sequence": ", at a depth that agrees within 0.5 m. Check that the depth is in metres and belongs "
     "to these poses, or use frames that are closer to each other",
-    "cameras_with_depth": ": connect those of Depth Cameras",
-    "one_image_per_camera": ": connect one image per camera, of the cameras that they were sampled with",
+    "cameras_with_depth": ": connect the cameras of Depth Cameras",
+    "one_image_per_camera": ": connect one image per camera, and the cameras that the images were sampled with",
     "one_prompt_per_camera": ": give one per camera",
     "few_frames": ": lower start or stride, or choose another sequence",
-    "few_frames_in_folder": ": mend these, lower start or stride, or raise max_frames",
+    "few_frames_in_folder": ": fix these, lower start or stride, or raise max_frames",
     "few_pictures": ": lower min_confidence, start or stride, or give Depth Anything 3 pictures that show more of the "
     "same",
     "lower_start": ": lower start",

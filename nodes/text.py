@@ -32,7 +32,7 @@ class MultiViewTextEncode(io.ComfyNode):
                 io.String.Input(
                     "prefix",
                     default="",
-                    tooltip="Set before every line. The published panorama weights were trained with 'This is one view "
+                    tooltip="Put before every line. The published panorama weights were trained with 'This is one view "
                     "of a scene. '.",
                 ),
             ],
