@@ -39,7 +39,7 @@ def rings(
         raise InputError("rings need at least one pitch")
     if views * len(pitches_deg) > MOST_VIEWS:
         raise InputError(
-            f"{len(pitches_deg)} rings of {views} views are {views * len(pitches_deg)} views, and {MOST_VIEWS} are the "
+            f"{len(pitches_deg)} rings of {views} views make {views * len(pitches_deg)} views, and {MOST_VIEWS} is the "
             "most"
         )
     angles = [turn for pitch in pitches_deg for turn in _turns(views, start_yaw_deg, pitch)]
@@ -52,7 +52,7 @@ def pitches_from_text(text: str) -> tuple[float, ...]:
     wrong = [word for word in words if not _is_pitch(word)]
     if wrong or not words:
         raise InputError(
-            "pitches must be numbers from -90 to 90 with commas between them, one per ring, such as '0, 60, -60', not "
+            "pitches must be numbers from -90 to 90 separated by commas, one per ring, such as '0, 60, -60', not "
             f"'{wrong[0] if wrong else text}'"
         )
     return tuple(float(word) for word in words)

@@ -215,5 +215,5 @@ def _what_else(shapes: Shapes) -> InputError:
         if any(re.search(other.keys, key) for key in shapes):
             return InputError(f"the file {other.fact}", other.remedy)
     first = ", ".join(list(shapes)[:3])
-    fact = f"the file is not MVDiffusion's (no key has cp_blocks_ in it; its first ones are {first})"
+    fact = f"the file is not MVDiffusion's (no key has cp_blocks_ in it; its first keys are {first})"
     return InputError(fact, "choose_weights")

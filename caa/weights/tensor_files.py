@@ -219,7 +219,7 @@ def _read_index(path: str | Path) -> tuple[dict[str, _Record], dict[str, int]]:
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is a torch file that is damaged or cut short ({error})", "get_again") from error
     except Exception as error:  # a broken or hostile pickle can raise anything
-        raise InputError(f"{path} is not a file of torch's, or damaged ({error!r})", "get_again") from error
+        raise InputError(f"{path} is not a torch file, or is damaged ({error!r})", "get_again") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     items = content.items() if isinstance(content, dict) else ()

@@ -101,7 +101,7 @@ def read_photos(
     if not touched:
         across, down = overlay.camera.fov_deg[0].tolist()
         raise InputError(
-            f"the source touches no pixel of the panorama. It is {across:.2g} x {down:.2g} degrees large and falls "
+            f"the source touches no pixel of the panorama. It covers {across:.2g} x {down:.2g} degrees and falls "
             f"between pixels that are {360 / width:.2g} degrees apart",
             "between_pixels",
         )

@@ -34,7 +34,7 @@ def source_camera(
         raise InputError(f"the source needs a positive size, not {width} x {height}")
     if not all(math.isfinite(angle) for angle in (yaw_deg, pitch_deg, roll_deg)):
         raise InputError(
-            f"yaw, pitch and roll of the source are finite degrees, not {yaw_deg}, {pitch_deg} and {roll_deg}"
+            f"yaw, pitch and roll of the source must be finite, not {yaw_deg}, {pitch_deg} and {roll_deg} degrees"
         )
     if not 0 <= fov_deg < 180:
         raise InputError(
@@ -106,7 +106,7 @@ def _check(image: torch.Tensor, cameras: Cameras, views: torch.Tensor | None, ma
     check_pictures(image, "image")
     if not cameras.in_one_point:
         raise InputError(
-            "photos are put into views that are taken from one point, but these cameras stand in different places",
+            "a photo fits only views taken from one point, but these cameras stand in different places",
             "one_point",
         )
     if views is None and mask is None:
@@ -122,7 +122,7 @@ def _check(image: torch.Tensor, cameras: Cameras, views: torch.Tensor | None, ma
             "same_cameras",
         )
     if count % cameras.views:
-        raise InputError(f"there are {count} views, which is no multiple of the {cameras.views} cameras")
+        raise InputError(f"there are {count} views, which is not a multiple of the {cameras.views} cameras")
     if mask.shape != views.shape[:3]:
         raise InputError(
             f"the mask must be {tuple(views.shape[:3])} like the views, not {tuple(mask.shape)}", "own_mask"
@@ -143,10 +143,10 @@ def _touches_nothing(source: Cameras, cameras: Cameras) -> InputError:
     across, down = source.fov_deg[0].tolist()
     pixel = (cameras.fov_deg[:, 0] / cameras.width).min().item()
     fact = (
-        f"the source touches no view. It looks to yaw {yaw}, pitch {pitch} degrees and is {across:.3g} x {down:.3g} "
-        "degrees large, and no pixel of the cameras lies there"
+        f"the source touches no view. It looks towards yaw {yaw}, pitch {pitch} degrees and covers {across:.3g} x "
+        f"{down:.3g} degrees, and no pixel of the cameras lies there"
     )
     if min(across, down) < 2 * pixel:
-        fact += f"; it may fall between pixels, which are {pixel:.2g} degrees large"
+        fact += f"; it may fall between pixels, which are {pixel:.2g} degrees wide"
         return InputError(fact, "between_view_pixels")
     return InputError(fact, "beside_views")

@@ -122,6 +122,6 @@ def _native_with(overlay: Overlay, native: int) -> int:
     width = max(native, native_width(overlay.camera, overlay.pictures.shape[2]))
     if width > MOST_WIDTH:
         raise InputError(
-            f"a panorama as fine as the source would be {width} pixels wide, and {MOST_WIDTH} are the most", "too_fine"
+            f"a panorama as fine as the source would be {width} pixels wide, and {MOST_WIDTH} is the most", "too_fine"
         )
     return width

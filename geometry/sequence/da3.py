@@ -76,7 +76,7 @@ def da3_frames(
 def _check(geometry: Geometry) -> None:
     """Raises InputError for geometry without poses."""
     if geometry.get("mode") == "mono" or not {"extrinsics", "intrinsics"} <= geometry.keys():
-        raise InputError("geometry is that of single pictures, without camera poses", "estimate_poses")
+        raise InputError("geometry comes from single pictures, without camera poses", "estimate_poses")
     if (geometry["intrinsics"][0, :, :2, 2] == 0).all():
         raise InputError("geometry holds no camera poses, only identities in their place", "estimate_poses")
 

@@ -173,7 +173,7 @@ def _free(folder: Path) -> Path:
 def _check(cameras: PosedViews, images: torch.Tensor, prompts: Sequence[str]) -> None:
     """Raises InputError for what `write_sequence` cannot write."""
     if cameras.depth is None:
-        raise InputError("these cameras have no depth, as those of a panorama", "cameras_with_depth")
+        raise InputError("these cameras have no depth, like those of a panorama", "cameras_with_depth")
     check_pictures(images, "images")
     count, height, width = images.shape[:3]
     if count != cameras.views:
@@ -186,4 +186,6 @@ def _check(cameras: PosedViews, images: torch.Tensor, prompts: Sequence[str]) ->
     if prompts and len(prompts) != cameras.views:
         raise InputError(f"there are {len(prompts)} prompts and {cameras.views} cameras", "one_prompt_per_camera")
     if len(set(cameras.names)) < cameras.views or not all(name.isdecimal() for name in cameras.names):
-        raise InputError(f"files are called as the views, which need different numbers, not {', '.join(cameras.names)}")
+        raise InputError(
+            f"files are named after the views, which need different numbers, not {', '.join(cameras.names)}"
+        )

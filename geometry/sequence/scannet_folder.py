@@ -153,7 +153,7 @@ def _depth_size(usable: dict[str, FrameFiles], folder: Path) -> tuple[int, int]:
         mode, size = _header(files["depth"])
         if not mode.startswith("I"):
             raise InputError(
-                f"the depth of frame {name} in {folder} is not a grey picture of 16 bits (Pillow calls it {mode})",
+                f"the depth of frame {name} in {folder} is not a 16-bit grey picture (Pillow calls it {mode})",
                 "sixteen_bits",
             )
         sizes.setdefault(size, name)

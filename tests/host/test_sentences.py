@@ -99,7 +99,7 @@ SOURCE = dict(image=PHOTO, cameras=RING, yaw=0.0, pitch=0.0, roll=0.0, fov=0.0)
 STITCH = dict(images=VIEWS, cameras=RING, width=128, blend="feather")
 SAVE = dict(equirect=PANORAMA, filename_prefix="panorama", format="png", start_yaw=0.0)
 CAMERAS = dict(layout="ring", views=8, fov=90.0, width=64, height=64, start_yaw=0.0, pitch=0.0)
-BOTH = "connect both, of an earlier Source Image to Views or of Equirect to Views, or neither."
+BOTH = "connect both, from an earlier Source Image to Views or from Equirect to Views, or neither."
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ BOTH = "connect both, of an earlier Source Image to Views or of Equirect to View
         (
             "Panorama Cameras",
             CAMERAS | {"layout": "rings", "views": 4096},
-            "3 rings of 4096 views are 12288 views, and 4096 are the most.",
+            "3 rings of 4096 views make 12288 views, and 4096 is the most.",
         ),
         (
             "Source Image to Views",
@@ -143,8 +143,8 @@ BOTH = "connect both, of an earlier Source Image to Views or of Equirect to View
         (
             "Source Image to Views",
             SOURCE | {"cameras": moved()},
-            "photos are put into views that are taken from one point, but these cameras stand in different places: use "
-            "Panorama Cameras.",
+            "a photo fits only views taken from one point, but these cameras stand in different places: use Panorama "
+            "Cameras.",
         ),
         (
             "Stitch Equirect",
@@ -172,13 +172,13 @@ BOTH = "connect both, of an earlier Source Image to Views or of Equirect to View
         (
             "Source Image to Views",
             SOURCE | {"pitch": 85.0, "fov": 20.0},
-            "the source touches no view. It looks to yaw 0.0, pitch 85.0 degrees and is 20 x 13.4 degrees large, and "
-            "no pixel of the cameras lies there; change its yaw, pitch or fov, or the cameras.",
+            "the source touches no view. It looks towards yaw 0.0, pitch 85.0 degrees and covers 20 x 13.4 degrees, "
+            "and no pixel of the cameras lies there; change its yaw, pitch or fov, or the cameras.",
         ),
         (
             "Stitch Equirect",
             STITCH | {"source": PHOTO, "source_fov": 0.01},
-            "the source touches no pixel of the panorama. It is 0.01 x 0.0067 degrees large and falls between pixels "
+            "the source touches no pixel of the panorama. It covers 0.01 x 0.0067 degrees and falls between pixels "
             "that are 2.8 degrees apart: use a larger source_fov or width.",
         ),
         ("Stitch Equirect", STITCH | {"width": 127}, "width must be even, or 0 for the native one, not 127."),
@@ -190,8 +190,8 @@ BOTH = "connect both, of an earlier Source Image to Views or of Equirect to View
         (
             "Equirect to Views",
             {"equirect": VIEWS, "cameras": RING},
-            "an equirectangular panorama is twice as wide as high, not 32 x 32 pixels: connect one of Stitch Equirect, "
-            "or pad the picture to 2:1.",
+            "an equirectangular panorama is twice as wide as high, not 32 x 32 pixels: connect a panorama, such as "
+            "that of Stitch Equirect, or pad the picture to 2:1.",
         ),
         (
             "Equirect to Views",
@@ -220,7 +220,7 @@ BOTH = "connect both, of an earlier Source Image to Views or of Equirect to View
         (
             "Save Posed Views",
             {"images": VIEWS, "cameras": RING, "folder": "views"},
-            "these cameras have no depth, as those of a panorama: connect those of Depth Cameras.",
+            "these cameras have no depth, like those of a panorama: connect the cameras of Depth Cameras.",
         ),
     ],
 )

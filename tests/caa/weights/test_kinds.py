@@ -131,7 +131,7 @@ OTHERS = {
     "nothing": ({}, "holds no named tensors", "choose_weights"),
     "something": (
         {"a.weight": (1,), "b.weight": (1,), "c": (1,), "d": (1,)},
-        "its first ones are a.weight, b.weight, c",
+        "its first keys are a.weight, b.weight, c",
         "choose_weights",
     ),
 }

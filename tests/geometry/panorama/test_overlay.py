@@ -316,7 +316,7 @@ def test_bad_overlays_are_refused(pictures, border, message):
 
 def test_a_native_width_beyond_all_measure_is_refused():
     overlay = Overlay(torch.zeros(1, 4, 512, 3), source_camera(512, 4, RING, fov_deg=1))
-    message = r"^a panorama as fine as the source would be 184\d\d\d pixels wide, and 32768 are the most$"
+    message = r"^a panorama as fine as the source would be 184\d\d\d pixels wide, and 32768 is the most$"
     with pytest.raises(InputError, match=message):
         stitch(torch.zeros(8, 64, 64, 3), RING, 0, overlay=overlay)
 
@@ -325,7 +325,7 @@ def test_a_native_width_beyond_all_measure_is_refused():
 def test_photos_between_pixels_are_refused(yaw, pitch):
     """All these directions lie on the corners of pixels."""
     camera = source_camera(64, 48, RING, yaw, pitch, 0, 0.05)
-    message = r"touches no pixel.* 0\.05 x 0\.038 degrees large .* 2 degrees apart$"
+    message = r"touches no pixel.* 0\.05 x 0\.038 degrees and .* 2 degrees apart$"
     with pytest.raises(InputError, match=message) as raised:
         over_black(noise(1, 48, 64, 3), camera, 0.0, 180)
     assert raised.value.remedy == "between_pixels"

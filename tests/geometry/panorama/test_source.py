@@ -79,7 +79,7 @@ def test_field_of_view_outside_of_0_to_180_is_refused(fov):
 
 @pytest.mark.parametrize("angle", ["yaw_deg", "pitch_deg", "roll_deg"])
 def test_angles_that_are_not_finite_are_refused(angle):
-    with pytest.raises(InputError, match=r"yaw, pitch and roll of the source are finite degrees.*inf"):
+    with pytest.raises(InputError, match=r"yaw, pitch and roll of the source must be finite, not .*inf"):
         source_camera(64, 64, RING, **{angle: math.inf})
 
 
@@ -321,7 +321,7 @@ VIEWS, MASK = torch.zeros(8, 64, 64, 3), torch.ones(8, 64, 64)
         (PHOTO, VIEWS, None, "^there is a views input and no mask$"),
         (PHOTO, None, MASK, "^there is a mask input and no views$"),
         (PHOTO, VIEWS[:, :32], MASK[:, :32], "^the views are 64 x 32 pixels and the cameras' 64 x 64$"),
-        (PHOTO, VIEWS[:7], MASK[:7], "^there are 7 views, which is no multiple of the 8 cameras$"),
+        (PHOTO, VIEWS[:7], MASK[:7], "^there are 7 views, which is not a multiple of the 8 cameras$"),
         (PHOTO, VIEWS, MASK[:1], r"^the mask must be \(8, 64, 64\) like the views, not \(1, 64, 64\)$"),
         (PHOTO, VIEWS, MASK[:, :32], r"^the mask must be \(8, 64, 64\) like the views, not \(8, 32, 64\)$"),
         (PHOTO, VIEWS, MASK * math.nan, "NaN or infinite numbers in the mask$"),
@@ -337,13 +337,13 @@ def test_bad_input_is_refused(image, views, mask, message):
 def test_cameras_in_different_places_are_refused():
     poses = RING.cam_to_world.clone()
     poses[1, 0, 3] = 0.1
-    with pytest.raises(InputError, match=r"^photos are put into views .* stand in different places$"):
+    with pytest.raises(InputError, match=r"^a photo fits only views .* stand in different places$"):
         source_to_views(PHOTO, replace(RING, cam_to_world=poses), CAMERA)
 
 
 def test_a_photo_between_pixels_says_how_large_these_are():
     camera = source_camera(8000, 10, RING)
-    message = r"is 90 x 0\.143 degrees large.* fall between pixels, which are .* degrees large$"
+    message = r"covers 90 x 0\.143 degrees.* fall between pixels, which are .* degrees wide$"
     with pytest.raises(InputError, match=message) as raised:
         source_to_views(torch.zeros(1, 10, 8000, 3), RING, camera)
     assert raised.value.remedy == "between_view_pixels"
@@ -351,7 +351,7 @@ def test_a_photo_between_pixels_says_how_large_these_are():
 
 def test_a_photo_that_touches_no_view_says_where_it_points():
     camera = source_camera(64, 32, ring(8, 90, 64, 64, 10), 20, 80, fov_deg=30)
-    message = r"touches no view.*yaw 30\.0, pitch 80\.0 degrees and is 30 x 15\.3 degrees"
+    message = r"touches no view.*yaw 30\.0, pitch 80\.0 degrees and covers 30 x 15\.3 degrees"
     with pytest.raises(InputError, match=message) as raised:
         source_to_views(PHOTO, ring(8, 90, 64, 64, 10), camera)
     assert raised.value.remedy == "beside_views"

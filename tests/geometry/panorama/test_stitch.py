@@ -248,7 +248,7 @@ def test_the_published_stitcher_shows_the_same_picture():
     ("images", "options", "message"),
     [
         (torch.zeros(7, 32, 32, 3), {}, "^too few images: 7 images, 8 cameras$"),
-        (torch.zeros(9, 32, 32, 3), {}, "^the images are no multiple of the cameras: 9 images, 8 cameras$"),
+        (torch.zeros(9, 32, 32, 3), {}, "^the images are not a multiple of the cameras: 9 images, 8 cameras$"),
         (torch.zeros(0, 32, 32, 3), {}, "^there is nothing in the images, "),
         (torch.full((8, 32, 32, 3), math.nan), {}, "NaN"),
         (torch.zeros(8, 32, 32, 3).index_fill(0, torch.tensor(3), math.inf), {}, "infinite"),

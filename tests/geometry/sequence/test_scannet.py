@@ -270,7 +270,7 @@ def test_intrinsics_that_are_not_the_depth_maps_are_refused(folder, matrix, said
 @pytest.mark.parametrize("shape", [(60, 80), (60, 80, 3)], ids=["8 bits", "colours"])
 def test_depth_of_another_kind_is_refused(folder, shape):
     Image.fromarray(np.full(shape, 7, np.uint8)).save(folder / "depth" / "4.png")
-    refused(folder, "depth of frame 4 in .* not a grey picture of 16 bits")
+    refused(folder, "depth of frame 4 in .* not a 16-bit grey picture")
 
 
 def test_depth_maps_of_different_sizes_are_refused(folder):
