@@ -11,6 +11,7 @@ from ..caa.weights.kinds import Kind
 from ..geometry.panorama_views import PanoramaViews
 from ..geometry.scene import Scene
 from .inputs import check_given_images
+from .quirks import mixes_windows_up, pixels_per_latent
 from .setup import Setup
 
 # By the kind of scene.
@@ -41,7 +42,7 @@ def check_run(
         )
     check_cameras(setup.cameras)
     _check_kind(kind, setup.cameras, guider.model_patcher)
-    ratio = getattr(guider.model_patcher.get_model_object("latent_format"), "spacial_downscale_ratio", 8)
+    ratio = pixels_per_latent(guider.model_patcher.get_model_object("latent_format"))
     _check_latents(setup.cameras, noise, ratio)
     if not torch.isfinite(latent_image).all():
         raise ValueError("The LATENT to be sampled holds NaN or infinite numbers: mend the node that it comes from.")
@@ -72,7 +73,7 @@ def check_run(
 
 def _check_no_easy_cache(options: dict) -> None:
     """Raises ValueError for the host's EasyCache, which would give one window what it has kept of another."""
-    if type(options.get("easycache")).__name__ == "EasyCacheHolder":
+    if mixes_windows_up(options):
         raise ValueError(
             "EasyCache mixes up the windows of a depth sequence: use LazyCache in its place, or in Multi-View KSampler "
             "set window to 0."

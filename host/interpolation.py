@@ -15,6 +15,7 @@ from ..geometry.scene import Scene
 from ..geometry.sequence.windows import interpolation_stages, rows_of_stage
 from .begin import with_cameras
 from .checks import check_cameras, check_window
+from .quirks import pixels_per_latent
 from .rows import FrameRows
 from .setup import KEY
 from .tensors import to_intermediate
@@ -44,7 +45,7 @@ def interpolate(
     """
     _check_cameras(cameras)
     check_window(NODE, window, overlap, least=3)
-    _check_keyframes(keyframes["samples"], cameras)
+    _check_keyframes(keyframes["samples"], cameras, model.get_model_object("latent_format"))
     _check_weights(model)
     conditionings, rows_of = {"positive": positive, "negative": negative}, FrameRows(NODE, cameras)
     for name, conditioning in conditionings.items():
@@ -110,8 +111,10 @@ def _check_cameras(cameras: Scene) -> None:
         raise ValueError(f"{NODE}: the first and the last frame must be key frames, not {cameras.keyframes}.")
 
 
-def _check_keyframes(latents: torch.Tensor, cameras: Scene) -> None:
-    expected = len(cameras.keyframes), 4, cameras.height // 8, cameras.width // 8
+def _check_keyframes(latents: torch.Tensor, cameras: Scene, latent_format) -> None:
+    ratio = pixels_per_latent(latent_format)
+    size = cameras.height // ratio, cameras.width // ratio
+    expected = len(cameras.keyframes or ()), latent_format.latent_channels, *size
     if latents.shape != expected:
         raise ValueError(
             f"{NODE}: keyframes is a LATENT of {tuple(latents.shape)}, and these cameras need {expected}: one per key "
