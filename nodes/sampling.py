@@ -121,7 +121,7 @@ class ApplyCameras(io.ComfyNode):
     @classmethod
     def execute(cls, model, cameras, panoramas, window=0, overlap=2) -> io.NodeOutput:
         windows = _sliding("Apply Cameras", cameras, window, overlap)
-        return io.NodeOutput(with_cameras(model, cameras, windows), empty_latent(cameras, panoramas))
+        return io.NodeOutput(with_cameras(model, cameras, windows), empty_latent(model, cameras, panoramas))
 
 
 class MultiViewKSampler(io.ComfyNode):
@@ -182,7 +182,7 @@ class MultiViewKSampler(io.ComfyNode):
         windows = _sliding("Multi-View KSampler", cameras, window, overlap)
         latent = latent_image
         if latent is None:
-            latent = empty_latent(cameras, panoramas)
+            latent = empty_latent(model, cameras, panoramas)
         else:
             check_panoramas_of(latent, cameras, panoramas)
             check_noise_mask(latent, cameras)
