@@ -171,7 +171,7 @@ def measure(name: str, steps: Steps, arguments) -> float:
     return time_of_step
 
 
-def measure_windows(steps: Steps, views: int, window: int, overlap: int) -> None:
+def measure_windows(steps: Steps, views: int, window: int, shared: int) -> None:
     """Prints the seconds and the peak memory of two steps of `views` views in windows."""
     from mvdiffusion_pack.geometry.sequence.windows import sliding_windows
     from mvdiffusion_pack.host.run import WINDOWS, Allowance, Run, Windows, predict
@@ -179,7 +179,7 @@ def measure_windows(steps: Steps, views: int, window: int, overlap: int) -> None
     cameras, allowance = wall(views, 256, 192), Allowance()
     runs = [
         (part, Run(cameras.subset(part), steps.caa, 1.0, allowance=allowance))
-        for part in sliding_windows(views, window, overlap)
+        for part in sliding_windows(views, window, shared)
     ]
     options = steps.options() | {WINDOWS: Windows(views, runs)}
     x = torch.randn((views, 4, *steps.x.shape[2:]), device=steps.device, dtype=steps.x.dtype)

@@ -152,12 +152,12 @@ def _check_latents(cameras: Scene, noise: torch.Tensor, ratio: int) -> None:
         )
 
 
-def check_window(node: str, window: int, overlap: int, least: int = 2) -> None:
+def check_window(node: str, window: int, shared: int, least: int = 2) -> None:
     """Raises ValueError for windows that do not move on, or hold fewer than `least` views. 0: no windows."""
-    least = max(least, overlap + 1)
+    least = max(least, shared + 1)
     if window and window < least:
         raise ValueError(
-            f"{node}: a window of {window} views that shares {overlap} with the next one is too small: window must be "
+            f"{node}: a window of {window} views that shares {shared} with the next one is too small: window must be "
             f"{least} or more, or 0 for all views at once."
         )
 

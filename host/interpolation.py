@@ -35,16 +35,16 @@ class Settings:
 
 
 def interpolate(
-    model, cameras: Scene, keyframes: dict, positive, negative, settings: Settings, window: int, overlap: int
+    model, cameras: Scene, keyframes: dict, positive, negative, settings: Settings, window: int, shared: int
 ) -> dict:
     """The host's LATENT of all V frames, from that of the K key frames, which stay as they are.
 
     The frames between two key frames are denoised together with both, which the image condition tells of (section 4.2
     of the paper); what comes out for the key frames themselves is dropped. Conditionings hold 1 row, K or V. window,
-    overlap: those of `interpolation_stages`. Raises ValueError for what does not fit, before any model is loaded.
+    shared: those of `interpolation_stages`. Raises ValueError for what does not fit, before any model is loaded.
     """
     _check_cameras(cameras)
-    check_window(NODE, window, overlap, least=3)
+    check_window(NODE, window, shared, least=3)
     _check_keyframes(keyframes["samples"], cameras, model.get_model_object("latent_format"))
     _check_weights(model)
     conditionings, rows_of = {"positive": positive, "negative": negative}, FrameRows(NODE, cameras)
@@ -58,7 +58,7 @@ def interpolate(
     drawn = comfy.sample.prepare_noise(latents, settings.seed)
     noise = torch.empty_like(drawn)
     noise[[*cameras.keyframes, *others]] = drawn
-    stages = interpolation_stages(cameras.keyframes, window, overlap)
+    stages = interpolation_stages(cameras.keyframes, window, shared)
     steps = len(_sampler(model, settings).sigmas) - 1
     callback = latent_preview.prepare_callback(model, steps * len(stages))
     known = set(cameras.keyframes)

@@ -82,9 +82,9 @@ def _windows(window: int) -> list[io.Int.Input]:
     ]
 
 
-def _sliding(node: str, cameras: Scene, window: int, overlap: int) -> list[Window]:
+def _sliding(node: str, cameras: Scene, window: int, shared: int) -> list[Window]:
     """The windows of a run; none where all views are denoised together. Raises ValueError for those of a panorama."""
-    check_window(node, window, overlap)
+    check_window(node, window, shared)
     if not window or window >= cameras.views:
         return []
     if cameras.closed:
@@ -92,7 +92,7 @@ def _sliding(node: str, cameras: Scene, window: int, overlap: int) -> list[Windo
             f"{node}: window is {window}, but a {cameras.scene_noun}'s {cameras.views} views close a circle and are "
             "denoised together: set window to 0."
         )
-    return sliding_windows(cameras.views, window, overlap)
+    return sliding_windows(cameras.views, window, shared)
 
 
 class ApplyCameras(io.ComfyNode):
