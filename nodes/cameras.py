@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..geometry.figures.diagram import diagram
 from ..geometry.input_error import InputError
-from ..geometry.layouts import cube, pitches_from_text, ring, rings, sphere
+from ..geometry.layouts import LAYOUTS, Wanted
 from ..host.tensors import to_intermediate
 from .remedies import speaks_as
 from .schema import MVCameras, schema
@@ -26,7 +26,7 @@ class PanoramaCameras(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "layout",
-                    options=["ring", "sphere", "rings", "cube"],
+                    options=list(LAYOUTS),
                     tooltip="ring: views spaced evenly around the horizon, each overlapping the two beside it. "
                     "sphere: a ring, plus 3 views up and 3 down; with 8 square views, 90 degrees wide, it covers "
                     "everything. rings: one ring per pitch. cube: six faces, for cutting and joining pictures; they do "
@@ -99,15 +99,7 @@ class PanoramaCameras(io.ComfyNode):
     @classmethod
     @speaks_as("Panorama Cameras")
     def execute(cls, layout, views, fov, width, height, start_yaw, pitch, pitches="0, 60, -60") -> io.NodeOutput:
-        match layout:
-            case "ring":
-                cameras = ring(views, fov, width, height, start_yaw, pitch)
-            case "sphere":
-                cameras = sphere(views, fov, width, height, start_yaw)
-            case "rings":
-                cameras = rings(views, fov, width, height, start_yaw, pitches_from_text(pitches))
-            case "cube":
-                cameras = cube(width, height, start_yaw)
-            case _:
-                raise InputError(f"layout must be ring, sphere, rings or cube, not '{layout}'")
+        if layout not in LAYOUTS:
+            raise InputError(f"layout must be one of {', '.join(LAYOUTS)}, not '{layout}'")
+        cameras = LAYOUTS[layout](Wanted(views, fov, width, height, start_yaw, pitch, pitches))
         return io.NodeOutput(cameras, to_intermediate(diagram(cameras)))

@@ -83,9 +83,9 @@ def _windows(window: int) -> list[io.Int.Input]:
     ]
 
 
-def _sliding(node: str, cameras: Scene, window: int, overlap: int) -> list[Window]:
+def _sliding(node: str, cameras: Scene, window: int, shared: int) -> list[Window]:
     """The windows of a run; none where all views are denoised together. Raises ValueError for those of a panorama."""
-    check_window(node, window, overlap)
+    check_window(node, window, shared)
     if not window or window >= cameras.views:
         return []
     if cameras.closed:
@@ -93,7 +93,7 @@ def _sliding(node: str, cameras: Scene, window: int, overlap: int) -> list[Windo
             f"{node}: window is {window}, but a {cameras.scene_noun}'s {cameras.views} views close a circle and are "
             "denoised together: set window to 0."
         )
-    return sliding_windows(cameras.views, window, overlap)
+    return sliding_windows(cameras.views, window, shared)
 
 
 class ApplyCameras(io.ComfyNode):
@@ -124,7 +124,7 @@ class ApplyCameras(io.ComfyNode):
     @speaks_as("Apply Cameras")
     def execute(cls, model, cameras, panoramas, window=0, overlap=2) -> io.NodeOutput:
         windows = _sliding("Apply Cameras", cameras, window, overlap)
-        return io.NodeOutput(with_cameras(model, cameras, windows), empty_latent(cameras, panoramas))
+        return io.NodeOutput(with_cameras(model, cameras, windows), empty_latent(model, cameras, panoramas))
 
 
 class MultiViewKSampler(io.ComfyNode):
@@ -186,7 +186,7 @@ class MultiViewKSampler(io.ComfyNode):
         windows = _sliding("Multi-View KSampler", cameras, window, overlap)
         latent = latent_image
         if latent is None:
-            latent = empty_latent(cameras, panoramas)
+            latent = empty_latent(model, cameras, panoramas)
         else:
             check_panoramas_of(latent, cameras, panoramas)
             check_noise_mask(latent, cameras)
