@@ -89,4 +89,4 @@ def speaks_as(title: str) -> Callable:
 
 def sentence(title: str, error: InputError) -> str:
     """'Overlap PSNR: there is one camera, ... Use two or more.'"""
-    return f"{title}: {error}{REMEDIES[error.remedy] if error.remedy else ''}."
+    return f"{title}: {str(error).removesuffix('.')}{REMEDIES[error.remedy] if error.remedy else ''}."

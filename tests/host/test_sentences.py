@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import inspect
 import math
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 from in_process import ROOT
 from safetensors.torch import save_file
 
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.layouts import cube, ring
 from mvdiffusion_pack.geometry.panorama_views import PanoramaViews
 
@@ -74,11 +76,19 @@ def nodes(comfy) -> dict[str, type]:
 
 
 def test_every_node_speaks_under_its_own_title(nodes):
-    """By the source: what a decorator was given cannot be asked of the function that it makes."""
-    classes = {part.name: part for part in parts("nodes") if isinstance(part, ast.ClassDef)}
-    for title, node in nodes.items():
-        (execute,) = (part for part in classes[node.__name__].body if getattr(part, "name", "") == "execute")
-        assert [ast.unparse(one) for one in execute.decorator_list] == ["classmethod", f"speaks_as({title!r})"]
+    """What `speaks_as` was given stands in what it makes of `execute`."""
+    spoken = {title: inspect.getclosurevars(node.execute).nonlocals.get("title") for title, node in nodes.items()}
+    assert spoken == {title: title for title in nodes}
+
+
+@pytest.mark.parametrize("fact", ["there is one camera", "there is one camera."])
+def test_sentences_end_in_one_full_stop(comfy, fact):
+    from mvdiffusion_pack.nodes.remedies import sentence
+
+    assert sentence("Overlap PSNR", InputError(fact)) == "Overlap PSNR: there is one camera."
+    assert sentence("Overlap PSNR", InputError(fact, "one_camera")) == (
+        "Overlap PSNR: there is one camera. Use two or more."
+    )
 
 
 def pictures(*shape: int) -> torch.Tensor:
