@@ -25,12 +25,10 @@ def trace(room: Room, cameras: Cameras, samples: int) -> tuple[torch.Tensor, tor
     things = np.empty(shape, np.int64)
     own_from_world = _own_from_world(room)
     lamp = lamps(room.size[1], samples).mT
-    around = torch.stack((lamp.amax(0) + lamp.amin(0), lamp.amax(0) - lamp.amin(0))) / 2
-    views = _views(room, cameras, own_from_world)
     tiles.trace(
         _primitives(room, own_from_world),
-        views,
-        _floats(around),
+        _views(room, cameras, own_from_world),
+        _shadows(room, lamp, own_from_world),
         _grid(samples, lamp),
         _floats(room.size),
         images,
@@ -88,3 +86,15 @@ def _grid(samples: int, lamp: torch.Tensor) -> tuple[np.ndarray, np.ndarray, int
         shifts, lamp = torch.cat((shifts, torch.zeros_like(shifts[:1]))), torch.cat((lamp, lamp[:1]))
     side = min(LARGEST_SIDE, math.isqrt(MOST_RAYS // len(shifts)))
     return _floats(shifts), _floats(lamp), samples**2, middle, side
+
+
+def _shadows(room: Room, lamp: torch.Tensor, own_from_world: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What tells which primitives cast shadows: (2, 3) middle and half size of the lamp's points (S, 3); (P, 2, 3) the
+    same in each primitive's own axes; and (P, 3) half sizes in the world of the boxes around the primitives.
+    """
+    middle, half = (lamp.amax(0) + lamp.amin(0)) / 2, (lamp.amax(0) - lamp.amin(0)) / 2
+    own_middle = (own_from_world @ (middle - room.centre)[..., None])[..., 0]
+    own_lamp = torch.stack((own_middle, own_from_world.abs() @ half), dim=1)
+    c, s, (a, b, d) = room.yaw.cos().abs(), room.yaw.sin().abs(), room.half_size.mT
+    reach = torch.stack((c * a + s * d, b, s * a + c * d), dim=-1)
+    return _floats(torch.stack((middle, half))), _floats(own_lamp), _floats(reach)

@@ -53,22 +53,32 @@ def may_see(starts, turns, candidates, many, x, y, half_width, half_height, orde
 
 
 @compiled
-def may_shadow(owns, centres, lamp, box, order):
+def may_shadow(owns, centres, lamp, lamps, reaches, box, order):
     """How many primitives may stand between the lamp and points in a box; they are put into `order`.
 
-    lamp, box: (2, 3) middle and half size.
+    lamp, box: (2, 3) middle and half size in the world. lamps: (P, 2, 3) the lamp's in each primitive's own axes.
+    reaches: (P, 3) half sizes of the boxes around the primitives, in the world.
     """
     found = 0
+    low, high = np.empty(3, np.float32), np.empty(3, np.float32)
+    for axis in range(3):
+        low[axis] = min(lamp[0, axis] - lamp[1, axis], box[0, axis] - box[1, axis])
+        high[axis] = max(lamp[0, axis] + lamp[1, axis], box[0, axis] + box[1, axis])
     for which in range(len(owns)):
-        own, centre = owns[which], centres[which]
+        centre, reach = centres[which], reaches[which]
+        if (centre[0] - reach[0] > high[0]) | (centre[0] + reach[0] < low[0]):
+            continue
+        if (centre[2] - reach[2] > high[2]) | (centre[2] + reach[2] < low[2]):
+            continue
+        if (centre[1] - reach[1] > high[1]) | (centre[1] + reach[1] < low[1]):
+            continue
+        own, own_lamp = owns[which], lamps[which]
+        x, y, z = box[0, 0] - centre[0], box[0, 1] - centre[1], box[0, 2] - centre[2]
         near, far = ZERO, ONE
-        for axis in range(3):
-            start, around, end, spread = ZERO, ZERO, ZERO, ZERO
-            for k in range(3):
-                start += own[axis, k] * (lamp[0, k] - centre[k])
-                end += own[axis, k] * (box[0, k] - centre[k])
-                around += abs(own[axis, k]) * lamp[1, k]
-                spread += abs(own[axis, k]) * box[1, k]
+        for axis in (1, 0, 2):
+            start, around = own_lamp[0, axis], own_lamp[1, axis]
+            end = own[axis, 0] * x + own[axis, 1] * y + own[axis, 2] * z
+            spread = abs(own[axis, 0]) * box[1, 0] + abs(own[axis, 1]) * box[1, 1] + abs(own[axis, 2]) * box[1, 2]
             around, spread = around * (ONE + SAFE), spread * (ONE + SAFE)
             if start < ZERO:
                 start, end = -start, -end
@@ -81,7 +91,10 @@ def may_shadow(owns, centres, lamp, box, order):
             near = max(near, (least - ONE) / (least - (end - spread)))
             if least > end + spread:
                 far = min(far, max((least + ONE) / (least - end - spread), (most + ONE) / (most - end - spread)))
-        if near <= NOT_BEFORE and near * (ONE - SAFE) <= far * (ONE + SAFE):
+            if near > NOT_BEFORE or near * (ONE - SAFE) > far * (ONE + SAFE):
+                near = FAR
+                break
+        if near < FAR:
             order[found] = which
             found += 1
     return found

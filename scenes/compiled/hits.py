@@ -27,6 +27,8 @@ from .rows import (
     Z,
     compiled,
     inlined,
+    larger,
+    smaller,
 )
 
 BOX, SPHERE = SHAPES.index("box"), SHAPES.index("sphere")
@@ -128,7 +130,7 @@ def first_hits(shapes, starts, turns, order, nearest, found, tile, rays):
     for place in range(found):
         farthest = ZERO
         for i in range(rays):
-            farthest = max(farthest, tile[DEPTH + i])
+            farthest = larger(farthest, tile[DEPTH + i])
         if nearest[place] > farthest:
             break
         which = order[place]
@@ -144,9 +146,9 @@ def first_hits(shapes, starts, turns, order, nearest, found, tile, rays):
 def bounds(tile, rays, box):
     """Puts middle and half size of the box around the rays' ends into (2, 3) `box`."""
     for axis, row in enumerate((X, Y, Z)):
-        low, high = tile[row], tile[row]
+        low, high = FAR, -FAR
         for i in range(rays):
-            low, high = min(low, tile[row + i]), max(high, tile[row + i])
+            low, high = smaller(low, tile[row + i]), larger(high, tile[row + i])
         box[0, axis], box[1, axis] = HALF * (low + high), HALF * (high - low)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
 
 from ..traced import MOST_RAYS
 
@@ -41,5 +43,26 @@ from ..traced import MOST_RAYS
 
 ZERO, HALF, ONE, TWO, TINY, FAR = (np.float32(number) for number in (0, 0.5, 1, 2, 1e-9, 1e30))
 
-compiled = numba.njit(fastmath=True, nogil=True)
-inlined = numba.njit(fastmath=True, inline="always")
+compiled = numba.njit(fastmath=True, error_model="numpy", nogil=True)
+inlined = numba.njit(fastmath=True, error_model="numpy", nogil=True, forceinline=True)
+
+
+def _extreme(name):
+    """The larger or smaller of two numbers, so that the compiler finds that of a whole row on many at once.
+
+    Python's max and min would come as a comparison and a choice, of which it does not know that NaN does not matter.
+    """
+
+    @intrinsic
+    def extreme(_, one, other):
+        def generate(context, builder, signature, numbers):
+            single = ir.FloatType()
+            function = builder.module.declare_intrinsic(name, (single,), ir.FunctionType(single, (single, single)))
+            return builder.call(function, numbers, fastmath=("fast",))
+
+        return numba.float32(numba.float32, numba.float32), generate
+
+    return extreme
+
+
+larger, smaller = _extreme("llvm.maxnum"), _extreme("llvm.minnum")

@@ -54,7 +54,7 @@ def _cached(made_from: tuple[str, ...]):
     name of the package, which hosts choose. So it encloses them.
     """
 
-    @numba.njit(fastmath=True, nogil=True, cache=True)
+    @numba.njit(fastmath=True, error_model="numpy", nogil=True, cache=True)
     def trace(primitives, views, lamp, grid, size, images, depths, things):
         """Fills (V, H, W, 3) images, (V, H, W) depths and things of V views; the arguments are those of `traced`."""
         made_from  # noqa: B018
@@ -136,7 +136,7 @@ def _trace_block(primitives, camera, lamp, grid, size, block, near, memory, imag
             _go(origin, world, tile, lit)
             _paint_all(primitives, order, found, tile, lit)
             bounds(tile, lit, box)
-            found = may_shadow(owns, centres, lamp, box, order)
+            found = may_shadow(owns, centres, lamp[0], lamp[1], lamp[2], box, order)
             shadows(shapes, owns, centres, order, found, tile, lit)
             lighten(size, tile, lit)
             display(samples, pixels, tile)
