@@ -1,4 +1,4 @@
-"""A room in the arrays that `compiled` works on."""
+"""Rendering by compiled code: a room and its cameras in the arrays that `compiled.tiles` works on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MOST_SAMPLES = math.isqrt(MOST_RAYS - 1)
 
 
 def trace(room: Room, cameras: Cameras, samples: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Images, depth and things as `render.Rendering` has them, of at most MOST_SAMPLES x MOST_SAMPLES samples a pixel."""
-    from .compiled import tiles  # takes seconds when it is compiled first
+    """Images, depth and things as `render.Rendering` has them, of at most MOST_SAMPLES^2 samples a pixel."""
+    from .compiled import tiles  # imports numba, and once takes seconds to compile
 
     shape = (cameras.views, cameras.height, cameras.width)
     images, depth = np.empty((*shape, 3), np.float32), np.empty(shape, np.float32)
@@ -28,7 +28,7 @@ def trace(room: Room, cameras: Cameras, samples: int) -> tuple[torch.Tensor, tor
     tiles.trace(
         _primitives(room, own_from_world),
         _views(room, cameras, own_from_world),
-        _shadows(room, lamp, own_from_world),
+        _floats(_lamps(room, lamp, own_from_world)),
         _grid(samples, lamp),
         _floats(room.size),
         images,
@@ -51,16 +51,16 @@ def _own_from_world(room: Room) -> torch.Tensor:
 
 def _primitives(room: Room, own_from_world: torch.Tensor) -> tuple[np.ndarray, ...]:
     return (
-        room.shape.numpy(),
+        room.shape.contiguous().numpy(),
         _floats(own_from_world),
         _floats(room.centre),
-        room.thing.numpy(),
+        room.thing.contiguous().numpy(),
         _floats(room.half_size),
         _floats(torch.stack((room.yaw.cos(), room.yaw.sin()), dim=-1)),
         _floats(room.colours**GAMMA),
         _floats(room.period),
         _floats(room.glow),
-        room.texture.numpy(),
+        room.texture.contiguous().numpy(),
     )
 
 
@@ -88,13 +88,9 @@ def _grid(samples: int, lamp: torch.Tensor) -> tuple[np.ndarray, np.ndarray, int
     return _floats(shifts), _floats(lamp), samples**2, middle, side
 
 
-def _shadows(room: Room, lamp: torch.Tensor, own_from_world: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What tells which primitives cast shadows: (2, 3) middle and half size of the lamp's points (S, 3); (P, 2, 3) the
-    same in each primitive's own axes; and (P, 3) half sizes in the world of the boxes around the primitives.
-    """
+def _lamps(room: Room, lamp: torch.Tensor, own_from_world: torch.Tensor) -> torch.Tensor:
+    """(P, 2, 3) middle and half size, in each primitive's own axes, of what the lamp's points (S, 3) lie in."""
     middle, half = (lamp.amax(0) + lamp.amin(0)) / 2, (lamp.amax(0) - lamp.amin(0)) / 2
-    own_middle = (own_from_world @ (middle - room.centre)[..., None])[..., 0]
-    own_lamp = torch.stack((own_middle, own_from_world.abs() @ half), dim=1)
-    c, s, (a, b, d) = room.yaw.cos().abs(), room.yaw.sin().abs(), room.half_size.mT
-    reach = torch.stack((c * a + s * d, b, s * a + c * d), dim=-1)
-    return _floats(torch.stack((middle, half))), _floats(own_lamp), _floats(reach)
+    return torch.stack(
+        ((own_from_world @ (middle - room.centre)[..., None])[..., 0], own_from_world.abs() @ half), dim=1
+    )

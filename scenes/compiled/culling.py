@@ -12,6 +12,7 @@ from .hits import REACH
 from .rows import FAR, HALF, ONE, ZERO, compiled
 
 SAFE = np.float32(1e-4)
+GROWTH = np.float32(1.0)  # metres
 NOT_BEFORE = HALF * (ONE + REACH)  # of the way from the lamp: what is entered after that casts no shadow for sure
 
 
@@ -53,25 +54,15 @@ def may_see(starts, turns, candidates, many, x, y, half_width, half_height, orde
 
 
 @compiled
-def may_shadow(owns, centres, lamp, lamps, reaches, box, order):
-    """How many primitives may stand between the lamp and points in a box; they are put into `order`.
+def may_shadow(owns, centres, lamps, candidates, many, box, order):
+    """How many of `candidates` may stand between the lamp and points in a box; they are put into `order`.
 
-    lamp, box: (2, 3) middle and half size in the world. lamps: (P, 2, 3) the lamp's in each primitive's own axes.
-    reaches: (P, 3) half sizes of the boxes around the primitives, in the world.
+    box: (2, 3) its middle and half size. lamps: (P, 2, 3) those of the lamp, in each primitive's own axes.
     """
     found = 0
-    low, high = np.empty(3, np.float32), np.empty(3, np.float32)
-    for axis in range(3):
-        low[axis] = min(lamp[0, axis] - lamp[1, axis], box[0, axis] - box[1, axis])
-        high[axis] = max(lamp[0, axis] + lamp[1, axis], box[0, axis] + box[1, axis])
-    for which in range(len(owns)):
-        centre, reach = centres[which], reaches[which]
-        if (centre[0] - reach[0] > high[0]) | (centre[0] + reach[0] < low[0]):
-            continue
-        if (centre[2] - reach[2] > high[2]) | (centre[2] + reach[2] < low[2]):
-            continue
-        if (centre[1] - reach[1] > high[1]) | (centre[1] + reach[1] < low[1]):
-            continue
+    for number in range(many):
+        which = candidates[number]
+        centre = centres[which]
         own, own_lamp = owns[which], lamps[which]
         x, y, z = box[0, 0] - centre[0], box[0, 1] - centre[1], box[0, 2] - centre[2]
         near, far = ZERO, ONE
@@ -98,3 +89,19 @@ def may_shadow(owns, centres, lamp, lamps, reaches, box, order):
             order[found] = which
             found += 1
     return found
+
+
+@compiled
+def within(box, around):
+    """Whether a box lies in another one; both (2, 3) middle and half size."""
+    inside = True
+    for axis in range(3):
+        inside &= abs(box[0, axis] - around[0, axis]) + box[1, axis] <= around[1, axis]
+    return inside
+
+
+@compiled
+def grow(box, around):
+    """Makes `around` a box that also holds others near by."""
+    for axis in range(3):
+        around[0, axis], around[1, axis] = box[0, axis], box[1, axis] + GROWTH

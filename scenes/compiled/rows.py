@@ -13,7 +13,6 @@ from numba.extending import intrinsic
 
 from ..traced import MOST_RAYS
 
-
 (
     SHIFT_X,  # from the tile's first pixel, in pixels
     SHIFT_Y,

@@ -48,18 +48,20 @@ LOW, WAVE, OFTEN, SECOND, OFTENER, PHASE = _floats(HILLS)
 
 
 @compiled
-def paint(which, own, centre, shape, half_size, turn, finish, period, glow, texture, tile, rays):
+def paint(which, body, finish, tile, rays):
     """Fills normals, colours and GLOW of the rays that hit primitive `which`.
 
-    own: (3, 3) from the world to its own axes and half sizes. turn: cosine and sine. finish: (2, 3) colours.
+    body: (3, 3) from the world to its own axes and half sizes, (3,) centre, (3,) half sizes, cosine and sine of its
+    turn, shape. finish: (2, 3) colours, period, glow, texture.
     """
-    _turn_outwards(which, own, centre, shape, half_size, turn, ONE / period, tile, rays)
-    if texture != PLAIN and shape != BOX:
-        _go_around(which, own, centre, half_size[0] / period, tile, rays)
-    _choose_share(texture, tile, rays)
+    colours, period, glow, texture = finish
     number = np.float32(which)
+    _turn_outwards(number, body, ONE / period, tile, rays)
+    if texture != PLAIN and body[4] != BOX:
+        _go_around(number, body, body[2][0] / period, tile, rays)
+    _choose_share(texture, tile, rays)
     for channel, row in enumerate((RED, GREEN, BLUE)):
-        main, more = finish[0, channel], finish[1, channel] - finish[0, channel]
+        main, more = colours[0, channel], colours[1, channel] - colours[0, channel]
         for i in range(rays):
             tile[row + i] = main + tile[SHARE + i] * more if tile[HIT + i] == number else tile[row + i]
     for i in range(rays):
@@ -67,12 +69,13 @@ def paint(which, own, centre, shape, half_size, turn, finish, period, glow, text
 
 
 @compiled
-def _turn_outwards(which, own, centre, shape, half_size, turn, density, tile, rays):
-    """Fills the normals of the rays that hit `which`, and U and V as on boxes. density: texture periods per metre."""
-    e, h, b, g, k = own[0, 0], own[0, 2], own[1, 1], own[2, 0], own[2, 2]
+def _turn_outwards(number, body, density, tile, rays):
+    """Fills the normals of the rays that hit a primitive, and U and V as on boxes. density: periods per metre."""
+    own, centre, half_size, turn, shape = body
     cx, cy, cz = centre[0], centre[1], centre[2]
     width, height, length = half_size[0], half_size[1], half_size[2]
-    c, s, number = turn[0], turn[1], np.float32(which)
+    c, s = turn[0], turn[1]
+    e, h, b, g, k = own[0, 0], own[0, 2], own[1, 1], own[2, 0], own[2, 2]
     box, sphere = shape == BOX, shape == SPHERE
     for i in range(rays):
         px, py, pz = tile[X + i] - cx, tile[Y + i] - cy, tile[Z + i] - cz
@@ -95,10 +98,11 @@ def _turn_outwards(which, own, centre, shape, half_size, turn, density, tile, ra
 
 
 @compiled
-def _go_around(which, own, centre, density, tile, rays):
+def _go_around(number, body, density, tile, rays):
     """Fills U as on what is round. density: texture periods per radian."""
+    own, centre = body[0], body[1]
     for i in range(rays):
-        if tile[HIT + i] == np.float32(which):
+        if tile[HIT + i] == number:
             x, z = tile[X + i] - centre[0], tile[Z + i] - centre[2]
             tile[U + i] = math.atan2(own[0, 0] * x + own[0, 2] * z, -own[2, 0] * x - own[2, 2] * z) * density
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from . import culling, hits, lighting, surfaces
+from .culling import grow, may_see, may_shadow, within
+from .hits import bounds, first_hits, shadows
+from .lighting import display, lighten
 from .rows import (
     BLUE,
     DEPTH,
@@ -33,68 +35,51 @@ from .rows import (
     compiled,
     inlined,
 )
+from .surfaces import paint
 
 BLOCK = 4  # tiles along a side: their primitives are looked for together first
-first_hits, bounds, shadows = hits.first_hits, hits.bounds, hits.shadows
-may_see, may_shadow = culling.may_see, culling.may_shadow
-paint, lighten, display = surfaces.paint, lighting.lighten, lighting.display
+READ = "light", "room", "textures", "traced"  # the modules beside this package whose numbers are compiled in
 
 
 def _sources() -> str:
-    """What the compiled code was made from."""
+    """What the compiled code is made from."""
     folder = Path(__file__).parent
-    files = [*sorted(folder.glob("*.py")), *(folder.parent / f"{name}.py" for name in ("light", "room", "textures"))]
+    files = [*sorted(folder.glob("*.py")), *(folder.parent / f"{name}.py" for name in READ)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _cached(made_from: tuple[str, ...]):
+def _cached(made_from: tuple[str, str]):
     """`trace`, compiled once for all processes, as long as it would be made from the same.
 
     numba's cache knows a function by its own file and by what it encloses: not by what it reads elsewhere, nor by the
-    name of the package, which hosts choose. So it encloses them.
+    name of the package, which the host chooses and without which it cannot be loaded. So it encloses both.
     """
 
     @numba.njit(fastmath=True, error_model="numpy", nogil=True, cache=True)
-    def trace(primitives, views, lamp, grid, size, images, depths, things):
-        """Fills (V, H, W, 3) images, (V, H, W) depths and things of V views; the arguments are those of `traced`."""
+    def trace(primitives, views, lamps, grid, size, images, depths, things):
+        """Fills (V, H, W, 3) images, (V, H, W) depths and things of V views; `traced` says what the others are."""
         made_from  # noqa: B018
-        _trace(primitives, views, lamp, grid, size, images, depths, things)
+        _trace(primitives, views, lamps, grid, size, images, depths, things)
 
     return trace
 
 
 @compiled
-def _trace(primitives, views, lamp, grid, size, images, depths, things):
+def _trace(primitives, views, lamps, grid, size, images, depths, things):
     starts, turns, origins, worlds = views
     height, width = depths.shape[1:]
     many, step = len(primitives[0]), grid[4] * BLOCK
-    every, near = np.arange(many), np.empty(many, np.int64)
-    memory = (
-        np.empty(END, np.float32),
-        np.empty(many, np.int64),
-        np.empty(many, np.float32),
-        np.empty((2, 3), np.float32),
-    )
+    every, nearest, near = np.arange(many), np.empty(many, np.float32), np.empty(many, np.int64)
+    memory = np.empty(END, np.float32), np.empty_like(near), nearest, np.empty_like(near)
     for view in range(len(depths)):
         camera = starts[view], turns[view], origins[view], worlds[view]
+        picture = images[view], depths[view], things[view]
         for top in range(0, height, step):
             for left in range(0, width, step):
                 block = left, top, min(left + step, width), min(top + step, height)
                 x, y, across, down = _middle(block)
-                found = may_see(camera[0], camera[1], every, many, x, y, across, down, near, memory[2])
-                _trace_block(
-                    primitives,
-                    camera,
-                    lamp,
-                    grid,
-                    size,
-                    block,
-                    near[:found],
-                    memory,
-                    images[view],
-                    depths[view],
-                    things[view],
-                )
+                found = may_see(starts[view], turns[view], every, many, x, y, across, down, near, nearest)
+                _trace_block(primitives, camera, lamps, grid, size, block, near[:found], memory, picture)
 
 
 @inlined
@@ -106,17 +91,18 @@ def _middle(area):
 
 
 @compiled
-def _trace_block(primitives, camera, lamp, grid, size, block, near, memory, image, depth, things):
-    """Fills block (left, top, right, bottom) of a (H, W, 3) image, (H, W) depth and things.
+def _trace_block(primitives, camera, lamps, grid, size, block, near, memory, picture):
+    """Fills block (left, top, right, bottom) of a picture: (H, W, 3) image, (H, W) depth and things.
 
     near: the primitives that may be seen there.
     """
-    tile, order, nearest, box = memory
+    tile, order, nearest, casting = memory
     starts, turns, origin, world = camera
     shapes, owns, centres = primitives[0], primitives[1], primitives[2]
     samples, middle, side = grid[2], grid[3], grid[4]
     left, top, right, bottom = block
-    arranged = 0, 0
+    every, box, around = np.arange(len(shapes)), np.empty((2, 3), np.float32), np.full((2, 3), -ONE)
+    arranged, many = (0, 0), 0
     for row in range(top, bottom, side):
         for column in range(left, right, side):
             area = column, row, min(column + side, right), min(row + side, bottom)
@@ -124,23 +110,25 @@ def _trace_block(primitives, camera, lamp, grid, size, block, near, memory, imag
             if arranged != (across, down):
                 arranged = across, down
                 _arrange(grid, across, down, tile)
-            x, y, half_width, half_height = _middle(area)
-            found = may_see(starts, turns, near, len(near), x, y, half_width, half_height, order, nearest)
-            pixels = across * down
-            rays, lit = len(grid[0]) * pixels, samples * pixels
+            rays, lit = len(grid[0]) * across * down, samples * across * down
             for i in range(rays):
                 tile[PIXEL_X + i] = tile[SHIFT_X + i] + np.float32(column)
                 tile[PIXEL_Y + i] = tile[SHIFT_Y + i] + np.float32(row)
+            x, y, half_width, half_height = _middle(area)
+            found = may_see(starts, turns, near, len(near), x, y, half_width, half_height, order, nearest)
             first_hits(shapes, starts, turns, order, nearest, found, tile, rays)
-            _note_depth(tile, middle * pixels, primitives[3], area, depth, things)
+            _note_depth(tile, middle * across * down, primitives[3], area, picture[1], picture[2])
             _go(origin, world, tile, lit)
             _paint_all(primitives, order, found, tile, lit)
             bounds(tile, lit, box)
-            found = may_shadow(owns, centres, lamp[0], lamp[1], lamp[2], box, order)
+            if not within(box, around):  # tiles that lie near each other are shadowed by the same
+                grow(box, around)
+                many = may_shadow(owns, centres, lamps, every, len(every), around, casting)
+            found = may_shadow(owns, centres, lamps, casting, many, box, order)
             shadows(shapes, owns, centres, order, found, tile, lit)
             lighten(size, tile, lit)
-            display(samples, pixels, tile)
-            _note_colours(tile, area, image)
+            display(samples, across * down, tile)
+            _note_colours(tile, area, picture[0])
 
 
 @compiled
@@ -158,7 +146,7 @@ def _arrange(grid, across, down, tile):
 
 @compiled
 def _note_depth(tile, first, thing, area, depth, things):
-    """Copies what a plane of rays hit. Rays that hit nothing get an infinite depth, and look like the first primitive."""
+    """Copies what a plane of rays hit. Rays that hit nothing get an infinite depth, and the first primitive's thing."""
     i = first
     for row in range(area[1], area[3]):
         for column in range(area[0], area[2]):
@@ -179,44 +167,32 @@ def _go(origin, world, tile, rays):
 
 @compiled
 def _paint_all(primitives, order, found, tile, rays):
-    _, owns, centres, _, half_sizes, turns, finishes, periods, glows, textures = primitives
-    shapes = primitives[0]
-    unpainted = rays
+    """Fills what `paint` does for all rays, whose primitives are among `found` in `order`."""
+    shapes, owns, centres, _, half_sizes, turns, finishes, periods, glows, textures = primitives
+    unpainted = np.float32(rays)
     for place in range(found):
         which = order[place]
         mine = ZERO
         for i in range(rays):
             mine += ONE if tile[HIT + i] == np.float32(which) else ZERO
         if mine > ZERO:
-            paint(
-                which,
-                owns[which],
-                centres[which],
-                shapes[which],
-                half_sizes[which],
-                turns[which],
-                finishes[which],
-                periods[which],
-                glows[which],
-                textures[which],
-                tile,
-                rays,
-            )
-            unpainted -= int(mine)
-            if unpainted <= 0:
+            body = owns[which], centres[which], half_sizes[which], turns[which], shapes[which]
+            finish = finishes[which], periods[which], glows[which], textures[which]
+            paint(which, body, finish, tile, rays)
+            unpainted -= mine
+            if unpainted <= ZERO:
                 return
 
 
 @compiled
 def _note_colours(tile, area, image):
+    """Copies the colours of the first plane of rays."""
     i = 0
     for row in range(area[1], area[3]):
         for column in range(area[0], area[2]):
-            image[row, column, 0], image[row, column, 1], image[row, column, 2] = (
-                tile[RED + i],
-                tile[GREEN + i],
-                tile[BLUE + i],
-            )
+            image[row, column, 0] = tile[RED + i]
+            image[row, column, 1] = tile[GREEN + i]
+            image[row, column, 2] = tile[BLUE + i]
             i += 1
 
 
