@@ -24,7 +24,7 @@ PIP_LOG = VENV / "pip.log"
 
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
 # ruff is pinned because another release may format differently.
-DEVELOPMENT = ["pytest>=8", "hypothesis", "playwright", "ruff==0.17.6"]
+DEVELOPMENT = ["pytest>=8", "hypothesis", "playwright", "ruff==0.17.6", "numba"]
 
 
 class SetUpError(RuntimeError):

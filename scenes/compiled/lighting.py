@@ -95,4 +95,4 @@ def display(samples, pixels, tile):
             total = ZERO
             for sample in range(samples):
                 total += tile[row + sample * pixels + i]
-            tile[row + i] = total * share
+            tile[row + i] = min(total * share, ONE)
