@@ -133,7 +133,7 @@ def seen_by_both(
 def _neighbouring_pairs(scene: Scene) -> list[tuple[int, int]]:
     """The pairs of neighbouring views, each once, ascending. Raises InputError for cameras that have none."""
     if scene.views == 1:
-        raise InputError("there is one camera, and a view alone has nothing to agree with", "one_camera")
+        raise InputError("there is one camera, and a single view has nothing to agree with", "one_camera")
     pairs = {tuple(sorted((view, other))) for view, others in enumerate(scene.neighbours()) for other in others}
     if not pairs:
         raise InputError(

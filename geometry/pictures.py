@@ -32,7 +32,7 @@ def view_planes(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
     check_pictures(images, "images")
     count, height, width, _ = images.shape
     if count % cameras.views:
-        problem = "too few images" if count < cameras.views else "the images are no multiple of the cameras"
+        problem = "too few images" if count < cameras.views else "the images are not a multiple of the cameras"
         raise InputError(f"{problem}: {count} images, {cameras.views} cameras")
     if abs(width * cameras.height - height * cameras.width) > max(cameras.width, cameras.height) / 2:
         raise InputError(

@@ -24,7 +24,10 @@ HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "execution", "folder_paths
 # Libraries that may be missing or take long to load, and the files that need them at once: others import these files
 # only in functions.
 OPTIONAL = {"cv2", "kornia", "numba", "triton"}
-NEED_THEM = {"caa/attention/triton_kernels.py"}
+NEED_THEM = {
+    "caa/attention/triton_kernels.py",
+    *(f"scenes/compiled/{name}.py" for name in ("culling", "hits", "lighting", "rows", "surfaces", "tiles")),
+}
 
 
 @dataclass(frozen=True)

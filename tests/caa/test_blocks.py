@@ -20,6 +20,7 @@ from mvdiffusion_pack.caa.blocks import CAA, PanoramaBlock, ResidualBlock
 from mvdiffusion_pack.caa.weights.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths
 from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
 from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
 from mvdiffusion_pack.geometry.panorama_views import PanoramaViews
 
@@ -167,5 +168,5 @@ def test_residual_block_is_the_published_formula():
 
 
 def test_fresh_weights_need_heads_of_32():
-    with pytest.raises(ValueError, match="multiples of 32"):
+    with pytest.raises(InputError, match="multiples of 32"):
         fresh_weights(PANORAMA, Widths((40, 80), 80, (80, 40)))
