@@ -187,6 +187,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
 def test_trainer_state_costs_no_memory(tmp_path):
     """Half a gigabyte of optimizer state in the file: reading takes a few megabytes."""

@@ -239,6 +239,7 @@ def test_half_precision_and_alpha_are_taken():
     torch.testing.assert_close(views, source_to_views(photo, RING, camera)[0], rtol=0, atol=1e-3)
 
 
+@pytest.mark.thorough
 def test_a_large_photo_is_read_quickly():
     cameras, photo = ring(8, 90, 512, 512), noise(1, 1, 1, 3).expand(1, 4000, 6000, 3).contiguous()
     (spent,) = yardsticks(lambda: source_to_views(photo, cameras, source_camera(6000, 4000, cameras)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -37,11 +38,17 @@ def detailed_views() -> torch.Tensor:
     return detailed(view_directions(RING)).float()
 
 
+@functools.cache
+def known(width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which pixels of a panorama lie inside |latitude| < 34 degrees, and the detailed sphere there."""
+    inside = equirect_angles(width, width // 2)[1].abs() < math.radians(34)
+    return inside, detailed(equirect_directions(width, width // 2)[inside])
+
+
 def quality(equirect: torch.Tensor) -> float:
     """PSNR of a (H, W, 3) panorama of the detailed sphere inside |latitude| < 34 degrees."""
-    height, width = equirect.shape[:2]
-    inside = equirect_angles(width, height)[1].abs() < math.radians(34)
-    return psnr(equirect[inside], detailed(equirect_directions(width, height)[inside]))
+    inside, expected = known(equirect.shape[1])
+    return psnr(equirect[inside], expected)
 
 
 def largest_step(equirect: torch.Tensor, coverage: torch.Tensor) -> float:
@@ -53,22 +60,23 @@ def largest_step(equirect: torch.Tensor, coverage: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(("blend", "bar"), [("feather", 70), ("nearest", 70), ("multiband", 50)])
 def test_the_sphere_comes_back(detailed_views, blend, bar):
-    assert quality(stitch(detailed_views, RING, 4096, blend)[0][0]) >= bar
+    assert quality(stitch(detailed_views, RING, 2048, blend)[0][0]) >= bar
 
 
 @pytest.mark.parametrize("shift", [(0.5, 0.0), (0.0, 0.5), (-0.5, -0.5)])
 def test_half_a_pixel_of_shift_falls_below_the_bar(detailed_views, shift):
     intrinsics = RING.intrinsics.clone()
     intrinsics[:, :2, 2] += torch.tensor(shift, dtype=torch.float64)
-    assert quality(stitch(detailed_views, replace(RING, intrinsics=intrinsics), 4096)[0][0]) < 60
+    assert quality(stitch(detailed_views, replace(RING, intrinsics=intrinsics), 2048)[0][0]) < 60
 
 
 def test_the_other_align_corners_falls_below_the_bar(detailed_views):
     intrinsics = RING.intrinsics.clone()
     intrinsics[:, :2, :2] *= 511 / 512  # the field of view then ends in the border pixels' centres
-    assert quality(stitch(detailed_views, replace(RING, intrinsics=intrinsics), 4096)[0][0]) < 60
+    assert quality(stitch(detailed_views, replace(RING, intrinsics=intrinsics), 2048)[0][0]) < 60
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("cameras", "most"), [(RING, 5), (sphere(8, 90, 512, 512), 10)], ids=["ring of 8", "14 views"])
 def test_views_to_4096_take_little(cameras, most):
     (spent,) = yardsticks(lambda: stitch(torch.rand(cameras.views, 512, 512, 3), cameras, 4096))
