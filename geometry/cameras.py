@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -26,6 +27,8 @@ class Cameras:
     cam_to_world: torch.Tensor
     width: int
     height: int
+
+    rings: ClassVar[tuple[int, ...]] = ()  # none: those of a panorama have some
 
     def __post_init__(self) -> None:
         views = self.intrinsics.shape[0]

@@ -63,7 +63,10 @@ class Cell:
     @property
     def fine(self) -> tuple[slice, slice]:
         """Its rows and columns in a panorama that is `samples` times as fine."""
-        return tuple(slice(self.samples * side.start, self.samples * side.stop) for side in (self.rows, self.columns))
+        rows, columns = (
+            slice(self.samples * side.start, self.samples * side.stop) for side in (self.rows, self.columns)
+        )
+        return rows, columns
 
 
 def check_overlay(overlay: Overlay, panoramas: int) -> None:

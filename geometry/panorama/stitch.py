@@ -68,6 +68,7 @@ def stitch(
     largest = empty_picture(views.device, width // 2, width)
 
     def opacity(rows: slice, columns: slice) -> torch.Tensor:
+        assert depth is not None  # asked only where something fades
         inside = torch.maximum(largest[rows, columns], depth.read(rows, columns))
         return torch.where(largest[rows, columns] > 0, (inside / fade).clamp_(0, 1), 0)
 

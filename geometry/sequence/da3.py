@@ -17,7 +17,7 @@ A dictionary. What its entries are, as the host's code (0.33) makes them, S pict
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -137,6 +137,6 @@ def _median(geometry: Geometry, views: list[int], min_confidence: float) -> floa
 
 def _frame(geometry: Geometry, intrinsics: torch.Tensor, view: int, min_confidence: float, scale: float) -> Frame:
     image = geometry["image"][view, ..., :3].float().clamp(0, 1)
-    cam_to_world = _pose(geometry, view)
+    cam_to_world = cast(torch.Tensor, _pose(geometry, view))  # a picture without fault has one
     cam_to_world[:3, 3] *= scale
     return Frame(str(view), image, scale * _readings(geometry, view, min_confidence), intrinsics, cam_to_world)

@@ -125,7 +125,7 @@ def _resized(image: torch.Tensor, start: tuple[Fraction, Fraction], size: tuple[
     """The middle of an (H, W, 3) image at (width, height) pixels; it starts at these shares of width and height."""
     height, width = image.shape[:2]
     left, top = start[0] * width, start[1] * height
-    box = tuple(map(float, (left, top, width - left, height - top)))
+    box = float(left), float(top), float(width - left), float(height - top)
     planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in image.movedim(-1, 0).numpy()]
     small = [np.asarray(plane.resize(size, Image.Resampling.BILINEAR, box)) for plane in planes]
     return torch.from_numpy(np.stack(small, axis=-1))

@@ -17,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -111,7 +112,7 @@ def _frame(name: str, files: FrameFiles, folder: Path) -> Frame | str:
         torch.from_numpy(image) / 255,
         torch.from_numpy(depth) / 1000,
         intrinsics(intrinsics_path(files, folder)),
-        pose(files["pose"]),
+        cast(torch.Tensor, pose(files["pose"])),  # a usable frame has one
         files["prompt"].read_text(encoding="utf-8-sig", errors="replace").strip() if "prompt" in files else "",
     )
 

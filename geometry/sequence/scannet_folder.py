@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ SHARED_INTRINSICS = "intrinsic/intrinsic_depth.txt"
 RIGID, EXACT = 1e-3, 1e-4  # how far from orthonormal rotations may be in a file, and how far `Cameras` take them
 
 FrameFiles = dict[str, Path]  # the files of one frame by the folder that they lie in
+Header = tuple[str, tuple[int, int]]  # of a picture: Pillow's mode, and (width, height)
 
 
 def check_folder(
@@ -137,8 +139,8 @@ def _fault(files: FrameFiles) -> str | None:
     return None if _header(files["depth"]) else "unreadable depth"
 
 
-def _header(path: Path) -> tuple[str, tuple[int, int]] | None:
-    """Pillow's mode and (width, height) of a picture; None for a file that is none."""
+def _header(path: Path) -> Header | None:
+    """None for a file that is no picture."""
     try:
         with Image.open(path) as picture:
             return picture.mode, picture.size
@@ -150,7 +152,7 @@ def _depth_size(usable: dict[str, FrameFiles], folder: Path) -> tuple[int, int]:
     """(width, height) of all depth maps. Raises InputError where they are not 16-bit, or of different sizes."""
     sizes: dict[tuple[int, int], str] = {}
     for name, files in usable.items():
-        mode, size = _header(files["depth"])
+        mode, size = cast(Header, _header(files["depth"]))  # a usable frame has one
         if not mode.startswith("I"):
             raise InputError(
                 f"the depth of frame {name} in {folder} is not a 16-bit grey picture (Pillow calls it {mode})",

@@ -34,7 +34,7 @@ def demo(comfy):
     return comfy_nodes.demo()
 
 
-def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
+def test_steps_are_a_loop_over_the_hosts_sigmas(golden):
     import comfy.samplers
 
     from mvdiffusion_pack.host import inject, run, setup
@@ -43,11 +43,11 @@ def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
     model, cond, uncond = golden
     cameras = case_cameras("pano")
     (latent,) = MultiViewKSampler.execute(
-        model, cameras, cond, uncond, SEED, 10, 9.0, "ddim", "ddim_uniform", 1.0, 1
+        model, cameras, cond, uncond, SEED, 4, 9.0, "ddim", "ddim_uniform", 1.0, 1
     ).args
 
     sampling = model.get_model_object("model_sampling")
-    sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", 10)
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", 4)
     caa = model.get_additional_models_with_key(setup.KEY)[0].model
     options = model.model_options["transformer_options"] | {inject.RUN: run.Run(cameras, caa, 1.0)}
     inject.inject(model)
