@@ -7,6 +7,7 @@ import math
 import torch
 
 from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov, pixel_grid, rotation_from_angles
+from mvdiffusion_pack.geometry.panorama_views import PanoramaViews
 
 
 def detailed(directions: torch.Tensor) -> torch.Tensor:
@@ -26,24 +27,29 @@ def smooth(directions: torch.Tensor) -> torch.Tensor:
 
 def view_directions(cameras: Cameras) -> torch.Tensor:
     """(V, h, w, 3) unit world directions of the views' pixel centres."""
+    return torch.stack([directions_of(cameras, view) for view in range(cameras.views)])
+
+
+def directions_of(cameras: Cameras, view: int) -> torch.Tensor:
+    """(h, w, 3) unit world directions of one view's pixel centres."""
     pixels = pixel_grid(cameras.width, cameras.height)
     pixels = torch.cat((pixels, torch.ones_like(pixels[..., :1])), dim=-1)
-    rays = pixels @ torch.linalg.inv(cameras.intrinsics)[:, None].mT @ cameras.rotation[:, None].mT
+    rays = pixels @ torch.linalg.inv(cameras.intrinsics[view]).mT @ cameras.rotation[view].mT
     return rays / rays.norm(dim=-1, keepdim=True)
 
 
-def cameras_at(angles_deg: list[tuple[float, float]], fov_deg: float, width: int, height: int) -> Cameras:
+def cameras_at(angles_deg: list[tuple[float, float]], fov_deg: float, width: int, height: int) -> PanoramaViews:
     """Cameras in one point that look along (yaw, pitch) pairs."""
     cam_to_world = torch.eye(4, dtype=torch.float64).repeat(len(angles_deg), 1, 1)
     cam_to_world[:, :3, :3] = torch.stack([rotation_from_angles(*angles) for angles in angles_deg])
-    return Cameras(
+    return PanoramaViews(
         intrinsics_from_fov(fov_deg, width, height).repeat(len(angles_deg), 1, 1), cam_to_world, width, height
     )
 
 
 def seen_share(cameras: Cameras, view: int, other: int) -> float:
     """The share of a view's pixels that lie inside the other's picture."""
-    x, y, z = (view_directions(cameras)[view] @ cameras.rotation[other]).unbind(-1)
+    x, y, z = (directions_of(cameras, view) @ cameras.rotation[other]).unbind(-1)
     focal, middle = cameras.intrinsics[other, 0, 0], cameras.intrinsics[other, :2, 2]
     column, row = focal * x / z + middle[0], focal * y / z + middle[1]
     inside = (column > -0.5) & (column < cameras.width - 0.5) & (row > -0.5) & (row < cameras.height - 0.5) & (z > 0)

@@ -1,8 +1,6 @@
 """The equirectangular panorama: where its pixels look, and the views cut out of it.
 
-Beside pixels this package uses *grid* coordinates, those of torch's grid_sample with align_corners=False: a picture
-spans -1..1 from edge to edge in both axes, at every resolution. In a panorama they are longitude / pi and
--latitude / (pi / 2).
+A panorama's grid coordinates are longitude / pi and -latitude / (pi / 2).
 """
 
 from __future__ import annotations
@@ -10,34 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..cameras import Cameras
+from ..grid import grid_from_pixels, grid_from_world, pixel_centres
+from ..input_error import InputError
+from ..pictures import averaged, check_pictures, halved, halvings, to_planes
 
 BLOCK = 2**17  # samples read at once: bounds memory, and such blocks stay in the processor's cache
-
-
-def grid_from_pixels(width: int, height: int) -> torch.Tensor:
-    """(3, 3) float64, takes pixels (x, y, 1) to grid coordinates: the one place that knows of half a pixel."""
-    return torch.tensor(
-        [[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], dtype=torch.float64
-    )
-
-
-def grid_from_world(cameras: Cameras) -> torch.Tensor:
-    """(V, 3, 3) float64, takes directions to homogeneous grid coordinates of each view; the third is the depth z.
-
-    Nothing here depends on the views' resolution: images of any size are read at the same grid coordinates.
-    """
-    return grid_from_pixels(cameras.width, cameras.height) @ cameras.intrinsics @ cameras.rotation.mT
-
-
-def pixel_centres(size: int, part: slice = slice(None)) -> torch.Tensor:
-    """(n,) float64 grid coordinates of a picture's `size` columns or rows, or of a part of them."""
-    grid = grid_from_pixels(size, size)
-    return torch.arange(*part.indices(size), dtype=torch.float64) * grid[0, 0] + grid[0, 2]
 
 
 def equirect_angles(width: int, height: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,63 +50,6 @@ def _grid_from_directions(directions: torch.Tensor) -> tuple[torch.Tensor, torch
     return torch.atan2(x, z) / math.pi, torch.atan2(y, torch.hypot(x, z)) / (math.pi / 2)
 
 
-def check_pictures(pictures: torch.Tensor, name: str = "picture") -> None:
-    """Raises ValueError for pictures, called `name`, that are not (B, h, w, C >= 3), are empty, or hold NaN."""
-    if pictures.ndim != 4 or pictures.shape[-1] < 3:
-        raise ValueError(f"The {name} must be (batch, height, width, 3 or 4 channels), not {tuple(pictures.shape)}.")
-    if pictures.numel() == 0:
-        raise ValueError(f"There is nothing in the {name}, {tuple(pictures.shape)}: at least one picture is needed.")
-    if not torch.isfinite(pictures[..., :3].sum(dtype=torch.float32)):
-        raise ValueError(
-            f"There are NaN or infinite numbers in the {name}: if a VAE made them, start ComfyUI with --fp32-vae."
-        )
-
-
-def empty_picture(device: torch.device, *shape: int) -> torch.Tensor:
-    """Float32 memory for a picture, which is not filled.
-
-    On CPUs it is NumPy's, which asks Linux for huge pages: the first write then takes a quarter of the time.
-    """
-    if device.type != "cpu":
-        return torch.empty(shape, device=device)
-    return torch.from_numpy(np.empty(shape, np.float32))
-
-
-def to_planes(pictures: torch.Tensor) -> torch.Tensor:
-    """(B, h, w, C >= 3) in any floating type to (B, 3, h, w) float32; alpha is dropped."""
-    return pictures[..., :3].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-
-
-def halvings(scale: float) -> int:
-    """How often pictures are halved for `scale` source pixels per target pixel to fall below 2.
-
-    Below 2 a bilinear read passes over no pixel.
-    """
-    return max(0, math.floor(math.log2(scale)))
-
-
-def halved(pictures: torch.Tensor, times: int) -> torch.Tensor:
-    """(B, C, h, w) pictures of any size halved `times` times by averaging: grid coordinates stay as they are.
-
-    Odd sides are first stretched by a pixel. That is for pictures with ends, not over a panorama's wrap.
-    """
-
-    def resized(size: list[int]) -> torch.Tensor:
-        return F.interpolate(pictures, size=size, mode="bilinear", align_corners=False)
-
-    for _ in range(times):
-        half = [math.ceil(side / 2) for side in pictures.shape[-2:]]
-        if any(side % 2 for side in pictures.shape[-2:]):
-            pictures = resized([2 * side for side in half])
-        pictures = resized(half)  # exact means of four, and with the channels last faster than pooling
-    return pictures
-
-
-def averaged(samples: torch.Tensor, per_pixel: int) -> torch.Tensor:
-    """(..., C, h, w) means of `per_pixel` squared samples (..., C, per_pixel * h, per_pixel * w) each."""
-    return samples if per_pixel == 1 else F.avg_pool2d(samples, per_pixel)
-
-
 def _halved_panoramas(planes: torch.Tensor, scale: float) -> torch.Tensor:
     """(B, C, H, 2 H) panoramas halved for `scale`, as long as H is even: what is left is averaged as it is read."""
     height = planes.shape[-2]
@@ -144,13 +66,13 @@ def equirect_to_views(
 
     Where a view is coarser than the panorama at its centre, the panorama is averaged over the view's pixel: halved
     first, then read at every panorama pixel left. Longitudes wrap, and beyond a pole lies the other side's meridian.
-    Raises ValueError as `check_panoramas` does, and for cameras in different places.
+    Raises InputError as `check_panoramas` does, and for cameras in different places.
     """
     check_panoramas(equirect, mask)
     if not cameras.in_one_point:
-        raise ValueError(
-            "Equirect to Views cuts views that are taken from one point, but these cameras stand in different places: "
-            "use Panorama Cameras."
+        raise InputError(
+            "only views taken from one point can be cut from a panorama, but these cameras stand in different places",
+            "one_point",
         )
     panoramas, planes = equirect.shape[0], to_planes(equirect)
     views = planes.new_empty(panoramas, cameras.views, cameras.height, cameras.width, 3)
@@ -174,27 +96,25 @@ def equirect_to_views(
 def check_panoramas(
     equirect: torch.Tensor, mask: torch.Tensor | None = None, name: str = "panorama", mask_name: str = "mask"
 ) -> None:
-    """Raises ValueError for P panoramas and a mask that do not fit each other, or are none.
+    """Raises InputError for P panoramas and a mask that do not fit each other, or are none.
 
     equirect: (P, H, 2 H, C). mask: (P, H, 2 H) or (1, H, 2 H). `name` and `mask_name` are what users know them by.
     """
     check_pictures(equirect, name)
     panoramas, height, width = equirect.shape[:3]
     if width != 2 * height:
-        raise ValueError(
-            f"An equirectangular {name} is twice as wide as high, not {width} x {height} pixels: connect one of Stitch "
-            "Equirect, or pad the picture to 2:1."
+        raise InputError(
+            f"an equirectangular {name} is twice as wide as high, not {width} x {height} pixels", "two_to_one"
         )
     if mask is None:
         return
     if mask.shape not in ((panoramas, height, width), (1, height, width)):
-        unpainted = " (Load Image gives 64 x 64 where no mask was painted)" if mask.shape[-2:] == (64, 64) else ""
-        raise ValueError(
-            f"The {mask_name} must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}: scale "
-            f"it to the panorama's size{unpainted}."
+        raise InputError(
+            f"the {mask_name} must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}",
+            "unpainted_mask" if mask.shape[-2:] == (64, 64) else "mask_size",
         )
     if not torch.isfinite(mask.sum(dtype=torch.float32)):
-        raise ValueError(f"There are NaN or infinite numbers in the {mask_name}: mend the node that it comes from.")
+        raise InputError(f"there are NaN or infinite numbers in the {mask_name}", "nan_mask")
 
 
 def _padded(planes: torch.Tensor) -> torch.Tensor:

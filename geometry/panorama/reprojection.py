@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from ..cameras import Cameras
-from .equirect import BLOCK, grid_from_world, pixel_centres
-from .lattice import read_continued
+from ..grid import grid_from_world, pixel_centres
+from ..pictures import read_continued
+from .equirect import BLOCK
 
 MOST_SAMPLES = 32  # per pixel and axis; only where a photo is about 170 degrees wide would more be read
 
@@ -116,7 +117,8 @@ class Reprojection:
         longest = max(across, down)
         level = max(0, math.floor(math.log2(area / longest)) - 1, math.ceil(math.log2(longest / MOST_SAMPLES)))
         # Rounding must not turn one sample into four.
-        return level, *(max(1, math.ceil(step / 2**level - 1e-6)) for step in (across, down))
+        across, down = (max(1, math.ceil(step / 2**level - 1e-6)) for step in (across, down))
+        return level, across, down
 
 
 def _homogeneous(matrix: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:

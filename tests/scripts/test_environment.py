@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -54,10 +55,12 @@ def write_requirements(folder: Path, *names: str) -> Path:
     return file
 
 
+@pytest.mark.thorough
 def test_environment_is_made(made: Path):
     assert has("in_place_of_torch")
 
 
+@pytest.mark.thorough
 def test_second_run_skips_pip(made: Path, tmp_path: Path):
     file = write_requirements(tmp_path, "one", "two")
     prepare([file], [])
@@ -66,17 +69,20 @@ def test_second_run_skips_pip(made: Path, tmp_path: Path):
     assert not environment.PIP_LOG.exists()
 
 
+@pytest.mark.thorough
 def test_more_asked_runs_pip_again(made: Path, tmp_path: Path):
     prepare([write_requirements(tmp_path, "three")], [])
     prepare([write_requirements(tmp_path, "three", "four")], [])
     assert has("four")
 
 
+@pytest.mark.thorough
 def test_packages_are_installed_beside_files(made: Path, tmp_path: Path):
     prepare([write_requirements(tmp_path, "five")], [str(write_wheel(tmp_path, "six"))])
     assert has("six")
 
 
+@pytest.mark.thorough
 def test_environment_without_pip_is_made_anew(made: Path, tmp_path: Path):
     environment.STAMP.unlink(missing_ok=True)
     for pip in environment.VENV.rglob("site-packages/pip"):
@@ -85,6 +91,7 @@ def test_environment_without_pip_is_made_anew(made: Path, tmp_path: Path):
     assert has("seven") and has("pip")
 
 
+@pytest.mark.thorough
 def test_failure_shows_the_end_of_the_log_and_is_not_taken_for_done(made: Path, tmp_path: Path):
     file = tmp_path / "requirements.txt"
     file.write_text(str(tmp_path / "missing-1.0-py3-none-any.whl"), encoding="utf-8")
@@ -99,12 +106,25 @@ def test_requirements_without_comments(tmp_path: Path):
     assert requirements(file) == ["a==1", "c>=2"]
 
 
+def test_tools_of_the_test_command_stand_in_pyproject_alone():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
+    project = tomllib.loads((environment.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert environment.development_requirements() == project["optional-dependencies"]["dev"]
+
+
+def test_the_hook_before_commits_is_the_ruff_of_the_test_command():
+    hook = (environment.ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    version = re.search(r"ruff-pre-commit\n    rev: v(\S+)", hook)[1]
+    assert f"ruff=={version}" in environment.development_requirements()
+
+
 def test_equal_versions_need_no_folder(tmp_path: Path):
     file = tmp_path / "requirements.txt"
     file.write_text(f"Ruff == {metadata.version('ruff')}\npytest>=3\n", encoding="utf-8")
     assert not install_differing(file, tmp_path / "folder")
 
 
+@pytest.mark.thorough
 def test_other_pin_is_installed_into_the_folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_wheel(tmp_path, "ruff")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
@@ -115,6 +135,7 @@ def test_other_pin_is_installed_into_the_folder(made: Path, tmp_path: Path, monk
     assert (tmp_path / "folder" / "ruff.py").exists()
 
 
+@pytest.mark.thorough
 def test_missing_package_is_installed_into_the_folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_wheel(tmp_path, "a_package_nobody_has")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
