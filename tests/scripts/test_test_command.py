@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from in_process import ROOT
+
+spec = importlib.util.spec_from_file_location("test_command", ROOT / "scripts" / "test.py")  # Python has a module test
+test_command = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(test_command)
+WAITS = "import time; print('begun', flush=True); time.sleep(60)"
+
+
+@pytest.fixture(autouse=True)
+def _programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Programs of `.venv` are lines of Python here, and logs lie in a folder of the test's."""
+    monkeypatch.setattr(test_command, "program", lambda line, *args: [sys.executable, "-c", line, *args])
+    monkeypatch.setattr(test_command, "VENV", tmp_path)
+
+
+def test_what_runs_beside_is_shown_when_it_has_ended(capfd):
+    with test_command.Beside(["print('done'); exit(3)"], dict(os.environ), "name") as beside:
+        assert capfd.readouterr().out == ""
+        assert beside.wait() == 3
+    assert capfd.readouterr().out.strip() == "done"
+
+
+def test_nothing_goes_on_when_the_command_ends_early():
+    with (
+        pytest.raises(KeyboardInterrupt),
+        test_command.Beside([WAITS], dict(os.environ), "name") as beside,
+    ):
+        raise KeyboardInterrupt
+    assert not psutil.pid_exists(beside.process.pid)
+
+
+def hosts(folder: Path) -> list[Path]:
+    """What looks like two hosts, 1 and 2."""
+    for version in "12":
+        (folder / version).mkdir()
+        (folder / version / "comfyui_version.py").write_text(f'__version__ = "{version}"', encoding="utf-8")
+    return [folder / version for version in "12"]
+
+
+def test_the_first_host_runs_all_tests_and_others_those_that_touch_the_host(tmp_path, monkeypatch, capfd):
+    said = "import os, sys; print(os.environ['COMFYUI_PATH'][-1], sys.argv[1:])"
+    program = test_command.program
+    monkeypatch.setattr(test_command, "program", lambda name, *args: program(said, *args))
+    monkeypatch.setattr(test_command, "host_environment", lambda host: {})
+    results = test_command.pytest_in(hosts(tmp_path), ["-x"])
+    assert set(results.values()) == {0} and len(results) == 2
+    lines = capfd.readouterr().out.splitlines()
+    assert "1 ['-x']" in lines and f"2 {[*test_command.FURTHER, '-x']}" in lines
+
+
+@pytest.mark.parametrize(("code", "result"), [(5, [5, 0]), (1, [1, 1])], ids=["no tests", "failed"])
+def test_a_selection_may_hold_no_test_of_further_hosts(tmp_path, monkeypatch, code, result):
+    program = test_command.program
+    monkeypatch.setattr(test_command, "program", lambda *_: program(f"exit({code})"))
+    monkeypatch.setattr(test_command, "host_environment", lambda host: {})
+    assert list(test_command.pytest_in(hosts(tmp_path), []).values()) == result
