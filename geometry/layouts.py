@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
-from .cameras import Cameras, intrinsics_from_fov, rotation_from_angles
+from .cameras import intrinsics_from_fov, rotation_from_angles
+from .panorama_views import PanoramaViews
 
 POLAR_VIEWS, POLAR_PITCH = 3, 60.0  # of `sphere`: views around either pole, and how far they look up or down
 MOST_VIEWS = 4096
@@ -17,7 +18,7 @@ FACES = ((0.0, 0.0), (90.0, 0.0), (180.0, 0.0), (-90.0, 0.0), (0.0, 90.0), (0.0,
 
 def ring(
     views: int, fov_deg: float, width: int, height: int, start_yaw_deg: float = 0.0, pitch_deg: float = 0.0
-) -> Cameras:
+) -> PanoramaViews:
     """`views` evenly turned views of one pitch; view 0 looks along `start_yaw_deg`, view i to the right of view i - 1.
 
     Raises ValueError for fewer than one view, angles that are not finite, a field of view outside (0, 180) or an empty
@@ -28,7 +29,7 @@ def ring(
 
 def rings(
     views: int, fov_deg: float, width: int, height: int, start_yaw_deg: float, pitches_deg: Sequence[float]
-) -> Cameras:
+) -> PanoramaViews:
     """One ring of `views` views per pitch, in their order; the first view of each looks along `start_yaw_deg`.
 
     Raises ValueError as `ring` does, and for no pitch at all.
@@ -63,7 +64,7 @@ def _is_pitch(word: str) -> bool:
         return False
 
 
-def sphere(views: int, fov_deg: float, width: int, height: int, start_yaw_deg: float = 0.0) -> Cameras:
+def sphere(views: int, fov_deg: float, width: int, height: int, start_yaw_deg: float = 0.0) -> PanoramaViews:
     """A level ring of `views` views, then 3 views that look 60 degrees up, then 3 that look 60 degrees down.
 
     Of 8 views, 90 degrees wide, every direction lies well inside some view, and each polar view overlaps several level
@@ -78,7 +79,7 @@ def sphere(views: int, fov_deg: float, width: int, height: int, start_yaw_deg: f
     return _panorama(angles, fov_deg, (width, height), (views, POLAR_VIEWS, POLAR_VIEWS))
 
 
-def cube(width: int, height: int, start_yaw_deg: float = 0.0) -> Cameras:
+def cube(width: int, height: int, start_yaw_deg: float = 0.0) -> PanoramaViews:
     """The six faces of a cube: front, right, back, left, up, down.
 
     Up and down are seen with the head tilted from the front: the front face joins up's lower and down's upper edge.
@@ -99,7 +100,7 @@ def _turns(views: int, start_yaw_deg: float, pitch_deg: float) -> list[tuple[flo
 
 def _panorama(
     angles_deg: list[tuple[float, float]], fov_deg: float, size: tuple[int, int], rings: tuple[int, ...]
-) -> Cameras:
+) -> PanoramaViews:
     """Cameras in one point that look along (yaw, pitch) pairs; `size` is (width, height)."""
     if not 0 < fov_deg < 180:
         raise ValueError(f"Panorama Cameras: fov must lie between 0 and 180 degrees (exclusive), not {fov_deg}.")
@@ -110,4 +111,5 @@ def _panorama(
             raise ValueError(f"Panorama Cameras: views need a finite yaw and pitch in degrees, not {yaw} and {pitch}.")
     cam_to_world = torch.eye(4, dtype=torch.float64).repeat(len(angles_deg), 1, 1)
     cam_to_world[:, :3, :3] = torch.stack([rotation_from_angles(yaw, pitch) for yaw, pitch in angles_deg])
-    return Cameras(intrinsics_from_fov(fov_deg, *size).repeat(len(angles_deg), 1, 1), cam_to_world, *size, rings)
+    intrinsics = intrinsics_from_fov(fov_deg, *size).repeat(len(angles_deg), 1, 1)
+    return PanoramaViews(intrinsics, cam_to_world, *size, rings)

@@ -1,53 +1,30 @@
-"""A sampling run over all views: what nodes tell a MODEL, what is checked before the run, and how it begins.
+"""How a sampling run over all views begins.
 
-A MODEL carries `Setup` in its transformer options. When sampling starts, `begin_run` checks everything against it and
-puts the run's `Windows` into the options of that run alone; `predict` finds them there, and they are gone with the run.
+A MODEL carries its `Setup`. When sampling starts, `begin_run` checks everything against it and puts the run's `Windows`
+into the options of that run alone; `predict` finds them there, and they are gone with the run.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 
-import comfy.model_management
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ..caa.blocks import CAA
-from ..geometry.cameras import Cameras
+from ..geometry.scene import Scene
 from ..geometry.sequence.windows import Window
 from .checks import check_cameras, check_run
 from .inject import Site, eject, inject, run_site
 from .inputs import repeat_given_images
 from .preview import with_live_preview
 from .run import WINDOWS, Allowance, Run, Windows, predict
+from .setup import ATTENTION, KEY, Setup, change_setup, setup_of
+from .tensors import to_intermediate
 
-KEY = "mvdiffusion"
-ATTENTION = "auto", "plain"
 logger = logging.getLogger("MVDiffusion")
-
-
-@dataclass(frozen=True, eq=False)
-class Setup:
-    """What the nodes have told a MODEL.
-
-    strength: of its CAA blocks; None: it has none. attention: how they attend, one of ATTENTION. cameras: its cameras.
-    windows: the views that are denoised together; none: all. known: (V, C, h, w) latents between which views are made:
-    the first and the last view of each window know theirs. None: nothing is known.
-    """
-
-    strength: float | None = None
-    attention: str = ATTENTION[0]
-    cameras: Cameras | None = None
-    windows: tuple[Window, ...] = ()
-    known: torch.Tensor | None = None
-
-
-def setup_of(model) -> Setup:
-    """The `Setup` of a ModelPatcher; an empty one where no node of this pack has touched it."""
-    return model.model_options["transformer_options"].get(KEY, Setup())
 
 
 def with_blocks(model, blocks_patcher, strength: float, attention: str = ATTENTION[0]):
@@ -62,7 +39,7 @@ def with_blocks(model, blocks_patcher, strength: float, attention: str = ATTENTI
     return model
 
 
-def with_cameras(model, cameras: Cameras, windows: Sequence[Window] = (), known: torch.Tensor | None = None):
+def with_cameras(model, cameras: Scene, windows: Sequence[Window] = (), known: torch.Tensor | None = None):
     """A clone of MODEL that any sampler of the host samples over all views of `cameras`; the rest as in `Setup`."""
     model = _with_setup(model, cameras=cameras, windows=tuple(windows), known=known)
     wrappers = {
@@ -78,7 +55,7 @@ def with_cameras(model, cameras: Cameras, windows: Sequence[Window] = (), known:
 
 def _with_setup(model, **changes):
     model = model.clone()
-    model.model_options["transformer_options"][KEY] = replace(setup_of(model), **changes)
+    change_setup(model, **changes)
     model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, begin_run)
     return model
@@ -136,20 +113,9 @@ def _condition(known: torch.Tensor) -> torch.Tensor:
     return condition
 
 
-def empty_latent(cameras: Cameras, panoramas: int) -> dict:
+def empty_latent(cameras: Scene, panoramas: int) -> dict:
     """The host's LATENT of zeros for `panoramas` x V views. Raises ValueError for cameras that cannot be sampled."""
     check_cameras(cameras)
     shape = (panoramas * cameras.views, 4, cameras.height // 8, cameras.width // 8)
     # The host fits channels and scale of empty latents to the MODEL's latent format.
     return {"samples": to_intermediate(torch.zeros(shape)), "downscale_ratio_spacial": 8}
-
-
-def to_intermediate(tensor: torch.Tensor) -> torch.Tensor:
-    """A result on the device and in the dtype (from 0.33 on) that the host wants between nodes."""
-    dtype = getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
-    return tensor.to(device=comfy.model_management.intermediate_device(), dtype=dtype)
-
-
-def mask_to_intermediate(mask: torch.Tensor) -> torch.Tensor:
-    """A MASK on the device that the host wants between nodes; in float32, since its mask nodes take nothing less."""
-    return mask.to(device=comfy.model_management.intermediate_device(), dtype=torch.float32)

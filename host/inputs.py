@@ -11,7 +11,7 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.samplers import CFGGuider
 
-from ..geometry.cameras import Cameras
+from ..geometry.scene import Scene
 
 LATENTS, MASKS = "concat_latent_image", "concat_mask"  # the host's names
 
@@ -42,7 +42,7 @@ def _repeated(entry: dict, views: int, panoramas: int) -> dict:
     return entry | {key: value.repeat(panoramas, 1, 1, 1) for key, value in rows.items() if len(value) == views}
 
 
-def check_given_images(guider, sampler, cameras: Cameras, shape: torch.Size) -> None:
+def check_given_images(guider, sampler, cameras: Scene, shape: torch.Size) -> None:
     """Raises ValueError for given images and masks of a run that do not fit cameras, latents of `shape`, or MODEL."""
     conds = guider.conds
     for name, entries in conds.items():
@@ -70,7 +70,7 @@ def _reads_negative(guider, sampler) -> bool:
     return not as_the_host or forbidden or plus_plus or not math.isclose(guider.cfg, 1.0)
 
 
-def _check_given_images(name: str, conditioning: dict, cameras: Cameras, shape: torch.Size, model) -> None:
+def _check_given_images(name: str, conditioning: dict, cameras: Scene, shape: torch.Size, model) -> None:
     latents, mask = conditioning.get(LATENTS), conditioning.get(MASKS)
     if latents is None and mask is None:
         return
@@ -106,7 +106,7 @@ def _check_takes_images(name: str, model) -> None:
         )
 
 
-def _check_given_latents(name: str, latents: torch.Tensor, cameras: Cameras, shape: torch.Size) -> None:
+def _check_given_latents(name: str, latents: torch.Tensor, cameras: Scene, shape: torch.Size) -> None:
     rows, views, batch = latents.shape[0], cameras.views, shape[0]
     if rows == 1 < views:
         raise ValueError(
@@ -130,7 +130,7 @@ def _check_given_latents(name: str, latents: torch.Tensor, cameras: Cameras, sha
         )
 
 
-def _check_given_masks(name: str, masks: torch.Tensor, cameras: Cameras, batch: int) -> None:
+def _check_given_masks(name: str, masks: torch.Tensor, cameras: Scene, batch: int) -> None:
     rows, _, height, width = masks.shape
     if rows > 1:
         _check_rows(name, "masks", rows, cameras.views, batch)

@@ -11,11 +11,13 @@ import latent_preview
 import torch
 
 from ..caa.weights.kinds import DEPTH
-from ..geometry.posed import PosedViews
+from ..geometry.scene import Scene
 from ..geometry.sequence.windows import interpolation_stages, rows_of_stage
-from .begin import KEY, to_intermediate, with_cameras
+from .begin import with_cameras
 from .checks import check_cameras, check_window
 from .rows import FrameRows
+from .setup import KEY
+from .tensors import to_intermediate
 
 NODE = "Interpolate Keyframes"
 
@@ -32,7 +34,7 @@ class Settings:
 
 
 def interpolate(
-    model, cameras: PosedViews, keyframes: dict, positive, negative, settings: Settings, window: int, overlap: int
+    model, cameras: Scene, keyframes: dict, positive, negative, settings: Settings, window: int, overlap: int
 ) -> dict:
     """The host's LATENT of all V frames, from that of the K key frames, which stay as they are.
 
@@ -93,9 +95,11 @@ def _sampler(model, settings: Settings) -> comfy.samplers.KSampler:
     )
 
 
-def _check_cameras(cameras: PosedViews) -> None:
-    if not isinstance(cameras, PosedViews):
-        raise ValueError(f"{NODE}: cameras are those of a panorama, which has no key frames: use Depth Cameras.")
+def _check_cameras(cameras: Scene) -> None:
+    if cameras.keyframes is None:
+        raise ValueError(
+            f"{NODE}: cameras are those of a {cameras.scene_noun}, which has no key frames: use Depth Cameras."
+        )
     check_cameras(cameras)
     if not cameras.keyframes:
         raise ValueError(
@@ -106,7 +110,7 @@ def _check_cameras(cameras: PosedViews) -> None:
         raise ValueError(f"{NODE}: the first and the last frame must be key frames, not {cameras.keyframes}.")
 
 
-def _check_keyframes(latents: torch.Tensor, cameras: PosedViews) -> None:
+def _check_keyframes(latents: torch.Tensor, cameras: Scene) -> None:
     expected = len(cameras.keyframes), 4, cameras.height // 8, cameras.width // 8
     if latents.shape != expected:
         raise ValueError(

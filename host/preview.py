@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
 
-from ..geometry.cameras import Cameras
 from ..geometry.panorama.mosaic import Mosaic
 from ..geometry.panorama.stitch import native_width
+from ..geometry.scene import Scene
 
 SECONDS = 0.5  # between two previews, at least
 SHARE = 0.03  # of a run's time that pictures may take
@@ -30,7 +30,7 @@ SHARE = 0.03  # of a run's time that pictures may take
 Join = Callable[[list[Image.Image]], Image.Image]
 
 
-def with_live_preview(cameras: Cameras, executor, guider, sigmas, extra_args, callback, *args, **kwargs):
+def with_live_preview(cameras: Scene, executor, guider, sigmas, extra_args, callback, *args, **kwargs):
     """The host's SAMPLER_SAMPLE wrapper (its first argument bound): lets the callback's previewer show all views."""
     previewer = _previewer_of(callback)
     if previewer is None:  # previews are off, or another pack makes its own
@@ -86,7 +86,7 @@ class LivePreview:
     due: whether the next picture is drawn.
     """
 
-    def __init__(self, cameras: Cameras, previewer: latent_preview.LatentPreviewer) -> None:
+    def __init__(self, cameras: Scene, previewer: latent_preview.LatentPreviewer) -> None:
         self.due = True
         self._cameras = cameras
         self._decode, self._first = previewer.decode_latent_to_preview, previewer.decode_latent_to_preview_image
@@ -112,7 +112,7 @@ class LivePreview:
         return format, joined, latent_preview.MAX_PREVIEW_RESOLUTION
 
 
-def view_joiner(cameras: Cameras, size: tuple[int, int]) -> Join:
+def view_joiner(cameras: Scene, size: tuple[int, int]) -> Join:
     """Makes a function that joins P V pictures of views of this (width, height), panorama by panorama, to one picture.
 
     Panoramas come below each other. Views of cameras in different places come as a sheet. All that follows from the

@@ -17,10 +17,8 @@ from ..caa.attention.memory import Memory
 from ..caa.attention.tables import Tables
 from ..caa.blocks import CAA
 from ..caa.condition import condition_features
-from ..geometry.cameras import Cameras
-from ..geometry.correspondence import Correspondences, panorama_correspondences
-from ..geometry.depth import depth_correspondences, inverse_depth
-from ..geometry.posed import PosedViews
+from ..geometry.correspondence import Correspondences
+from ..geometry.scene import Scene
 from ..geometry.sequence.windows import Window
 from .inject import RUN
 
@@ -49,7 +47,7 @@ class Run:
 
     def __init__(
         self,
-        cameras: Cameras,
+        cameras: Scene,
         caa: CAA | None,
         strength: float | None,
         attention: str = "auto",
@@ -64,10 +62,8 @@ class Run:
 
     @property
     def own_inputs(self) -> torch.Tensor | None:
-        """(V, 1, h, w) channels that the UNet is fed beside the latents, None for panoramas: those of the host."""
-        if not isinstance(self.cameras, PosedViews):
-            return None
-        return inverse_depth(self.cameras.depth, self.cameras.height // 8, self.cameras.width // 8)[:, None]
+        """(V, C, h, w) channels that the UNet is fed beside the latents; None: only those of the host."""
+        return self.cameras.own_inputs(self.cameras.height // 8, self.cameras.width // 8)
 
     def tables(self, height: int, width: int, device: torch.device) -> Tables:
         """The tables at one feature size, made when first asked for: models are loaded then, and memory is known."""
@@ -78,10 +74,7 @@ class Run:
 
     def correspondences(self, height: int, width: int) -> Correspondences:
         """Which points of the views correspond, at one feature size."""
-        cameras = self.cameras
-        if isinstance(cameras, PosedViews):
-            return depth_correspondences(cameras, cameras.depth, height, width, cameras.min_overlap, cameras.overlaps)
-        return panorama_correspondences(cameras, height, width)
+        return self.cameras.correspondences(height, width)
 
     def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """What stands at site `name`; (B V, C, h, w) features, views within panoramas.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,13 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from ..caa.blocks import CAA
 from ..caa.weights.checkpoint import BASE, CAAWeights, read_caa, write_slim
 from ..caa.weights.kinds import Kind, Widths
-from .begin import ATTENTION, KEY, logger, with_blocks
+from .begin import with_blocks
 from .checks import check_prediction
 from .inject import unet_widths
 from .loading import unet_patches
+from .setup import ATTENTION, KEY
 
+logger = logging.getLogger("MVDiffusion")
 STORED = (torch.float16, torch.bfloat16, torch.float32)
 
 

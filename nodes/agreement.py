@@ -6,8 +6,9 @@ from comfy_api.latest import io
 
 from ..geometry.agreement import agreement
 from ..geometry.figures.agreement_picture import worst_pair_picture
-from ..host.begin import to_intermediate
 from ..host.display import shown_in_node
+from ..host.tensors import to_intermediate
+from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 
@@ -43,6 +44,7 @@ class OverlapPSNR(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Overlap PSNR")
     def execute(cls, images, cameras) -> io.NodeOutput:
         found = agreement(images, cameras)
         picture, table = worst_pair_picture(images, cameras, found), found.table()

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..geometry.figures.diagram import diagram
 from ..geometry.layouts import cube, pitches_from_text, ring, rings, sphere
-from ..host.begin import to_intermediate
+from ..host.tensors import to_intermediate
 from .schema import MVCameras, schema
 
 

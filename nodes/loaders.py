@@ -13,10 +13,10 @@ from comfy_api.latest import io
 from ..caa.weights.checkpoint import read_caa
 from ..caa.weights.kinds import KINDS
 from ..caa.weights.random_weights import fresh_weights
-from ..host.begin import ATTENTION
 from ..host.demo import demo_models
 from ..host.inject import unet_widths
 from ..host.loading import load_base_models
+from ..host.setup import ATTENTION
 from ..host.weights import attach_weights, save_weights, with_tuned_unet
 from .schema import schema
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..geometry.panorama.equirect import check_pictures, equirect_to_views
+from ..geometry.panorama.equirect import equirect_to_views
 from ..geometry.panorama.source import source_camera, source_to_views
 from ..geometry.panorama.stitch import Overlay, stitch
-from ..host.begin import mask_to_intermediate, to_intermediate
+from ..geometry.pictures import check_pictures
+from ..host.tensors import mask_to_intermediate, to_intermediate
 from .schema import MVCameras, schema
 
 

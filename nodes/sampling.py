@@ -6,8 +6,7 @@ import comfy.samplers
 import nodes as host_nodes
 from comfy_api.latest import io
 
-from ..geometry.cameras import Cameras
-from ..geometry.posed import PosedViews
+from ..geometry.scene import Scene
 from ..geometry.sequence.windows import Window, sliding_windows
 from ..host.begin import empty_latent, with_cameras
 from ..host.checks import check_noise_mask, check_panoramas_of, check_window
@@ -83,15 +82,15 @@ def _windows(window: int) -> list[io.Int.Input]:
     ]
 
 
-def _sliding(node: str, cameras: Cameras, window: int, overlap: int) -> list[Window]:
+def _sliding(node: str, cameras: Scene, window: int, overlap: int) -> list[Window]:
     """The windows of a run; none where all views are denoised together. Raises ValueError for those of a panorama."""
     check_window(node, window, overlap)
     if not window or window >= cameras.views:
         return []
-    if not isinstance(cameras, PosedViews):
+    if cameras.closed:
         raise ValueError(
-            f"{node}: window is {window}, but a panorama's {cameras.views} views close a circle and are denoised "
-            "together: set window to 0."
+            f"{node}: window is {window}, but a {cameras.scene_noun}'s {cameras.views} views close a circle and are "
+            "denoised together: set window to 0."
         )
     return sliding_windows(cameras.views, window, overlap)
 

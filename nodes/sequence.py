@@ -7,7 +7,6 @@ from comfy_api.latest import io
 from ..geometry.figures.depth_picture import depth_picture
 from ..geometry.sequence.da3 import MIN_CONFIDENCE
 from ..geometry.sequence.scannet import FORMATS
-from ..host.begin import to_intermediate
 from ..host.sequences import (
     DEMO,
     NONE,
@@ -19,6 +18,7 @@ from ..host.sequences import (
     sequence_frames,
     sequence_names,
 )
+from ..host.tensors import to_intermediate
 from ..host.text import prompt_lines, prompts_of_lines
 from .schema import MVCameras, schema
 

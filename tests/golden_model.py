@@ -11,7 +11,7 @@ from published_files import golden_weights, write_published
 from safetensors.torch import load_file
 
 from mvdiffusion_pack.caa.weights.checkpoint import CAAWeights, read_caa
-from mvdiffusion_pack.geometry.cameras import Cameras
+from mvdiffusion_pack.geometry.panorama_views import PanoramaViews
 from mvdiffusion_pack.geometry.posed import PosedViews
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,12 +38,12 @@ def case(name: str) -> dict[str, torch.Tensor]:
     return load_file(GOLDEN / f"{name}_case.safetensors")
 
 
-def case_cameras(name: str, size: int = 128) -> Cameras:
+def case_cameras(name: str, size: int = 128) -> PanoramaViews:
     """The cameras of a recorded panorama case."""
     rotation = case(name)["R"][0]
     cam_to_world = torch.eye(4, dtype=torch.float64).repeat(len(rotation), 1, 1)
     cam_to_world[:, :3, :3] = rotation
-    return Cameras(case(name)["K"][0], cam_to_world, size, size, (len(rotation),))
+    return PanoramaViews(case(name)["K"][0], cam_to_world, size, size, (len(rotation),))
 
 
 def depth_cameras(name: str = "depth") -> PosedViews:

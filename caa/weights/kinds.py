@@ -14,6 +14,7 @@ class Kind:
     """What distinguishes one kind of weights; everything else about the blocks is the same.
 
     name: also the value of `kind` in the metadata of slim files.
+    scene: the kind of scene that they know, `Scene.kind`.
     in_channels: inputs of the UNet that the blocks were trained with.
     middle: where the middle block's CAA sits: 'inside' (between its first residual layer and its attention) or 'end'.
     code_dims: how many coordinates the position code has: 2 displacements, or 1 difference of depths.
@@ -23,6 +24,7 @@ class Kind:
     """
 
     name: str
+    scene: str
     in_channels: int
     middle: str
     code_dims: int
@@ -51,10 +53,19 @@ class Widths:
         return {**encoder, "mid": self.mid, **decoder}
 
 
-_AROUND = {"middle": "inside", "code_dims": 2, "residual": False, "condition": False, "tuned": False}
+_AROUND = {
+    "scene": "panorama",
+    "middle": "inside",
+    "code_dims": 2,
+    "residual": False,
+    "condition": False,
+    "tuned": False,
+}
 PANORAMA = Kind("panorama", in_channels=4, **_AROUND)
 OUTPAINTING = Kind("outpainting", in_channels=9, **_AROUND)
-DEPTH = Kind("depth", in_channels=5, middle="end", code_dims=1, residual=True, condition=True, tuned=True)
+DEPTH = Kind(
+    "depth", scene="sequence", in_channels=5, middle="end", code_dims=1, residual=True, condition=True, tuned=True
+)
 KINDS = {kind.name: kind for kind in (PANORAMA, OUTPAINTING, DEPTH)}
 
 

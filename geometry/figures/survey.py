@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from ..cameras import Cameras
+from ..grid import edge_planes, grid_from_world
 from ..neighbours import ring_neighbours
 from ..overlap import CORNERS, shares
-from ..panorama.equirect import equirect_directions, grid_from_world
-from ..panorama.lattice import edge_planes
+from ..panorama.equirect import equirect_directions
 
 EDGE_STEPS = 48  # points per edge of an outline
 SPIRAL = 2**13  # directions that stand for equal areas of the sphere

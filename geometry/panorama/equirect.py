@@ -1,8 +1,6 @@
 """The equirectangular panorama: where its pixels look, and the views cut out of it.
 
-Beside pixels this package uses *grid* coordinates, those of torch's grid_sample with align_corners=False: a picture
-spans -1..1 from edge to edge in both axes, at every resolution. In a panorama they are longitude / pi and
--latitude / (pi / 2).
+A panorama's grid coordinates are longitude / pi and -latitude / (pi / 2).
 """
 
 from __future__ import annotations
@@ -10,34 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..cameras import Cameras
+from ..grid import grid_from_pixels, grid_from_world, pixel_centres
+from ..pictures import averaged, check_pictures, halved, halvings, to_planes
 
 BLOCK = 2**17  # samples read at once: bounds memory, and such blocks stay in the processor's cache
-
-
-def grid_from_pixels(width: int, height: int) -> torch.Tensor:
-    """(3, 3) float64, takes pixels (x, y, 1) to grid coordinates: the one place that knows of half a pixel."""
-    return torch.tensor(
-        [[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], dtype=torch.float64
-    )
-
-
-def grid_from_world(cameras: Cameras) -> torch.Tensor:
-    """(V, 3, 3) float64, takes directions to homogeneous grid coordinates of each view; the third is the depth z.
-
-    Nothing here depends on the views' resolution: images of any size are read at the same grid coordinates.
-    """
-    return grid_from_pixels(cameras.width, cameras.height) @ cameras.intrinsics @ cameras.rotation.mT
-
-
-def pixel_centres(size: int, part: slice = slice(None)) -> torch.Tensor:
-    """(n,) float64 grid coordinates of a picture's `size` columns or rows, or of a part of them."""
-    grid = grid_from_pixels(size, size)
-    return torch.arange(*part.indices(size), dtype=torch.float64) * grid[0, 0] + grid[0, 2]
 
 
 def equirect_angles(width: int, height: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,63 +47,6 @@ def _grid_from_directions(directions: torch.Tensor) -> tuple[torch.Tensor, torch
     """Grid coordinates (...), (...) in a panorama of (..., 3) world directions."""
     x, y, z = directions.unbind(-1)
     return torch.atan2(x, z) / math.pi, torch.atan2(y, torch.hypot(x, z)) / (math.pi / 2)
-
-
-def check_pictures(pictures: torch.Tensor, name: str = "picture") -> None:
-    """Raises ValueError for pictures, called `name`, that are not (B, h, w, C >= 3), are empty, or hold NaN."""
-    if pictures.ndim != 4 or pictures.shape[-1] < 3:
-        raise ValueError(f"The {name} must be (batch, height, width, 3 or 4 channels), not {tuple(pictures.shape)}.")
-    if pictures.numel() == 0:
-        raise ValueError(f"There is nothing in the {name}, {tuple(pictures.shape)}: at least one picture is needed.")
-    if not torch.isfinite(pictures[..., :3].sum(dtype=torch.float32)):
-        raise ValueError(
-            f"There are NaN or infinite numbers in the {name}: if a VAE made them, start ComfyUI with --fp32-vae."
-        )
-
-
-def empty_picture(device: torch.device, *shape: int) -> torch.Tensor:
-    """Float32 memory for a picture, which is not filled.
-
-    On CPUs it is NumPy's, which asks Linux for huge pages: the first write then takes a quarter of the time.
-    """
-    if device.type != "cpu":
-        return torch.empty(shape, device=device)
-    return torch.from_numpy(np.empty(shape, np.float32))
-
-
-def to_planes(pictures: torch.Tensor) -> torch.Tensor:
-    """(B, h, w, C >= 3) in any floating type to (B, 3, h, w) float32; alpha is dropped."""
-    return pictures[..., :3].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-
-
-def halvings(scale: float) -> int:
-    """How often pictures are halved for `scale` source pixels per target pixel to fall below 2.
-
-    Below 2 a bilinear read passes over no pixel.
-    """
-    return max(0, math.floor(math.log2(scale)))
-
-
-def halved(pictures: torch.Tensor, times: int) -> torch.Tensor:
-    """(B, C, h, w) pictures of any size halved `times` times by averaging: grid coordinates stay as they are.
-
-    Odd sides are first stretched by a pixel. That is for pictures with ends, not over a panorama's wrap.
-    """
-
-    def resized(size: list[int]) -> torch.Tensor:
-        return F.interpolate(pictures, size=size, mode="bilinear", align_corners=False)
-
-    for _ in range(times):
-        half = [math.ceil(side / 2) for side in pictures.shape[-2:]]
-        if any(side % 2 for side in pictures.shape[-2:]):
-            pictures = resized([2 * side for side in half])
-        pictures = resized(half)  # exact means of four, and with the channels last faster than pooling
-    return pictures
-
-
-def averaged(samples: torch.Tensor, per_pixel: int) -> torch.Tensor:
-    """(..., C, h, w) means of `per_pixel` squared samples (..., C, per_pixel * h, per_pixel * w) each."""
-    return samples if per_pixel == 1 else F.avg_pool2d(samples, per_pixel)
 
 
 def _halved_panoramas(planes: torch.Tensor, scale: float) -> torch.Tensor:

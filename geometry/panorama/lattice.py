@@ -15,18 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from ..cameras import Cameras
-from .equirect import grid_from_world
-
-EDGE = 1e-6  # more than rounding takes away from a distance of 0: where views only meet, no gap opens
-
-
-def edge_planes(cameras: Cameras) -> torch.Tensor:
-    """(V, 4, 3) unit world normals of the planes through the views' edges, pointing inwards.
-
-    A view spans -1..1 on the grid, so its edges are where z + u, z - u, z + v or z - v vanish.
-    """
-    u, v, z = grid_from_world(cameras).unbind(1)
-    return F.normalize(torch.stack((z + u, z - u, z + v, z - v), dim=1), dim=-1)
+from ..grid import EDGE, edge_planes, grid_from_world
+from ..pictures import read_continued
 
 
 def half_reach(cameras: Cameras) -> float:
@@ -39,24 +29,6 @@ def runs(marks: torch.Tensor) -> list[slice]:
     """The runs of true in a row of marks; one that continues over the row's end comes as two."""
     ends = torch.diff(F.pad(marks.int(), (1, 1))).nonzero().reshape(-1, 2)
     return [slice(first, last) for first, last in ends.tolist()]
-
-
-def read_continued(pictures: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """(B, C, rows, columns) colours of (B, C, h, w) pictures at (2, rows, columns) grid coordinates, which it changes.
-
-    Bilinear. Outside, the nearest border pixel's centre is read: in place of padding_mode="border", which MPS lacks.
-    """
-    height, width = pictures.shape[-2:]
-    grid[0].clamp_(1 / width - 1, 1 - 1 / width)
-    grid[1].clamp_(1 / height - 1, 1 - 1 / height)
-    grid = grid.permute(1, 2, 0)
-    if len(pictures) == 1 and grid.device.type == "cpu":  # threads share out a batch only: it is made of the rows
-        return _read(pictures.expand(len(grid), -1, -1, -1), grid[:, None]).transpose(0, 2)
-    return _read(pictures, grid.expand(len(pictures), -1, -1, -1))
-
-
-def _read(pictures: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 
 from ..cameras import Cameras
-from .equirect import equirect_angles, halved
+from ..grid import middle
+from ..pictures import halved
+from .equirect import equirect_angles
 from .lattice import Projection, half_reach, runs
 
 SEAM = 6  # half width of a level's seam in pixels of that level, at least
@@ -122,7 +124,7 @@ def _lattice(cameras: Cameras, width: int, level: int, size: int, more: int, dev
     for angles, direction in zip(equirect_angles(width, width // 2), (1, -1), strict=True):
         margin, whole = MARGIN * 2**level + more, 2 ** (level + 1)  # the next level's pixels are whole
         end = math.ceil(len(angles) / whole) * whole + margin
-        middles = torch.arange(-margin, end, size, dtype=torch.float64) + (size - 1) / 2
+        middles = torch.arange(-margin, end, size, dtype=torch.float64) + middle(size)
         axes.append(angles[0] + direction * 2 * math.pi / width * middles)
     return Projection.of(cameras, *axes, device)
 

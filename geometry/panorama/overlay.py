@@ -15,9 +15,11 @@ from operator import attrgetter
 import torch
 
 from ..cameras import Cameras
+from ..grid import grid_from_world
 from ..overlap import CORNERS
+from ..pictures import averaged, check_pictures, halved
 from .blends import cell_middles
-from .equirect import averaged, check_pictures, equirect_angles, grid_from_world, halved
+from .equirect import equirect_angles
 from .lattice import Projection, half_reach
 
 CELLS = 42  # along a panorama's width, as in one 4096 wide, where its size allows

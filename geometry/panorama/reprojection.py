@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from ..cameras import Cameras
-from .equirect import BLOCK, grid_from_world, pixel_centres
-from .lattice import read_continued
+from ..grid import grid_from_world, pixel_centres
+from ..pictures import read_continued
+from .equirect import BLOCK
 
 MOST_SAMPLES = 32  # per pixel and axis; only where a photo is about 170 degrees wide would more be read
 

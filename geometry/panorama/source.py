@@ -7,7 +7,7 @@ import math
 import torch
 
 from ..cameras import Cameras, intrinsics_from_fov, rotation_from_angles
-from .equirect import check_pictures, halved
+from ..pictures import check_pictures, halved
 from .reprojection import Reprojection
 
 GREY = 0.5  # of pixels that nothing gives: 0 in the -1..1 of the published model's masked image

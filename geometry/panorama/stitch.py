@@ -8,12 +8,12 @@ from collections.abc import Callable
 import torch
 
 from ..cameras import Cameras
+from ..pictures import empty_picture, halved, halvings, to_planes, view_planes
 from .blends import BLENDS
-from .equirect import check_panoramas, empty_picture, halved, halvings, resize_panoramas, to_planes
+from .equirect import check_panoramas, resize_panoramas
 from .lattice import half_reach
 from .overlay import Overlay, check_overlay, read_photos
 from .union import UnionDepth
-from .views import view_planes
 
 NODE = "Stitch Equirect"
 FADE = math.sin(math.radians(5))  # depth over which the views together fade into what is around them
@@ -45,7 +45,7 @@ def stitch(
     Raises ValueError for images that do not fit the cameras or hold NaN, for an odd or negative width, for a background
     that is no panorama, and for an overlay that fits neither or touches no pixel.
     """
-    views = view_planes(images, cameras, NODE)
+    views = view_planes(images, cameras)
     if not cameras.in_one_point:
         raise ValueError(
             f"{NODE}: only views taken from one point can be joined, but these cameras stand in different places."

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from ..cameras import Cameras
+from ..grid import EDGE, edge_planes, grid_from_world
 from ..overlap import CORNERS
-from .equirect import equirect_directions, grid_from_world, read_panoramas
-from .lattice import EDGE, edge_planes
+from .equirect import equirect_directions, read_panoramas
 
 NUDGE = 10 * EDGE  # how far outside an edge is asked whether another view goes on; radians
 LEAST = 1e-3  # of an edge: shorter parts than this are what rounding leaves where views meet

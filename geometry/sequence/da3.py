@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from ..grid import middle
 from .frames import FOCAL_LENGTHS, NODE, Frame, described, nearest_rotation
 
 MIN_CONFIDENCE = 0.1  # 1.11 as the model counts; its authors leave out what is below 1.05 when they export points
@@ -91,7 +92,7 @@ def _intrinsics(geometry: Geometry) -> torch.Tensor:
     size = torch.tensor([width, height], dtype=torch.float64)
     intrinsics = torch.diag_embed(given.diagonal(dim1=1, dim2=2))
     intrinsics[:, [0, 1], [0, 1]] *= size / model_size
-    intrinsics[:, :2, 2] = (size - 1) / 2
+    intrinsics[:, :2, 2] = middle(size)
     return intrinsics
 
 

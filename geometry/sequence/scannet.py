@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..panorama.equirect import check_pictures
+from ..grid import middle
+from ..pictures import check_pictures
 from ..posed import PosedViews
 from .frames import Frame, described
 from .scannet_folder import FrameFiles, check_count, check_folder, intrinsics, intrinsics_path, pose
@@ -139,7 +140,7 @@ def _write_depth(folder: Path, name: str, depth: torch.Tensor) -> None:
 def _write_intrinsics(folder: Path, cameras: PosedViews, scale: float) -> None:
     """Those of the depth maps and those of images `scale` times as large; for each frame where they differ."""
     first = cameras.intrinsics[0]
-    offset = (scale - 1) / 2
+    offset = middle(scale)
     image_from_depth = torch.tensor([[scale, 0, offset], [0, scale, offset], [0, 0, 1]], dtype=torch.float64)
     _write_matrix(folder, "intrinsic_depth", _four_by_four(first))
     _write_matrix(folder, "intrinsic_color", _four_by_four(image_from_depth @ first))
@@ -171,7 +172,7 @@ def _free(folder: Path) -> Path:
 
 def _check(cameras: PosedViews, images: torch.Tensor, prompts: Sequence[str]) -> None:
     """Raises ValueError for what `write_sequence` cannot write."""
-    if not isinstance(cameras, PosedViews):
+    if cameras.depth is None:
         raise ValueError(
             f"{NODE}: these cameras have no depth, as those of a panorama: connect those of Depth Cameras."
         )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..grid import middle
 from .frames import FOCAL_LENGTHS, NODE, described, nearest_rotation
 
 NEEDED = {"color": (".jpg", ".jpeg", ".png"), "depth": (".png",), "pose": (".txt",)}
@@ -174,6 +175,6 @@ def _check_intrinsics(matrix: torch.Tensor, size: tuple[int, int], path: Path) -
     if not (near_middle and plausible):
         raise ValueError(
             f"{NODE}: {path} does not fit depth maps of {width} x {height} pixels: its focal lengths are {fx:g} and "
-            f"{fy:g}, its principal point is {cx:g}, {cy:g}, which should be near {(width - 1) / 2:g}, "
-            f"{(height - 1) / 2:g}. Write {MATRIX} at that size there."
+            f"{fy:g}, its principal point is {cx:g}, {cy:g}, which should be near {middle(width):g}, "
+            f"{middle(height):g}. Write {MATRIX} at that size there."
         )

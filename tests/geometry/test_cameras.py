@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov, pixel_grid, rotation_from_angles
 from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.panorama_views import PanoramaViews
 
 ANGLES = st.floats(-180, 180)
 
@@ -53,7 +54,7 @@ def test_nan_in_cameras_is_refused():
     poses = cameras.cam_to_world.clone()
     poses[1, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="NaN"):
-        Cameras(cameras.intrinsics, poses, 64, 64, (2,))
+        Cameras(cameras.intrinsics, poses, 64, 64)
 
 
 def test_cameras_check_what_they_promise():
@@ -72,4 +73,4 @@ def test_cameras_check_what_they_promise():
 def test_rings_must_hold_all_views():
     cameras = ring(3, 90, 64, 64)
     with pytest.raises(ValueError, match="4 views, but there are 3 cameras"):
-        Cameras(cameras.intrinsics, cameras.cam_to_world, 64, 64, (4,))
+        PanoramaViews(cameras.intrinsics, cameras.cam_to_world, 64, 64, (4,))

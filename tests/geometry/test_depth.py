@@ -293,8 +293,11 @@ def test_one_view_has_no_pairs():
 def test_known_overlaps_change_nothing_and_the_least_is_heeded():
     cameras, depth = recorded("depth_odd")
     overlaps = depth_overlaps(cameras, depth)
-    pairs = depth_correspondences(cameras, depth, 3, 3, 0.2).pairs
-    assert pairs == depth_correspondences(cameras, depth, 3, 3, 0.2, overlaps).pairs
+    assert (
+        depth_correspondences(cameras, depth, 3, 3).pairs
+        == depth_correspondences(cameras, depth, 3, 3, depth_neighbours(overlaps)).pairs
+    )
+    pairs = depth_correspondences(cameras, depth, 3, 3, depth_neighbours(overlaps, 0.2)).pairs
     assert [pair.key_view for pair in pairs if pair.query_view == 2] == [0, 1]
 
 

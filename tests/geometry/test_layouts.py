@@ -7,9 +7,9 @@ import torch
 from sphere import psnr, smooth, view_directions
 
 from mvdiffusion_pack.geometry.cameras import Cameras
+from mvdiffusion_pack.geometry.grid import edge_planes
 from mvdiffusion_pack.geometry.layouts import cube, pitches_from_text, ring, rings, sphere
 from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_to_views
-from mvdiffusion_pack.geometry.panorama.lattice import edge_planes
 from mvdiffusion_pack.geometry.panorama.stitch import stitch
 
 WHOLE = {

@@ -9,8 +9,8 @@ import pytest
 import torch
 from comfy_nodes import zeros
 
-from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.panorama_views import PanoramaViews
 
 pytestmark = pytest.mark.host
 
@@ -53,7 +53,7 @@ def test_sampled_sizes_that_are_no_multiple_of_64(refused, width, height):
 
 def test_cameras_without_neighbours(refused):
     cameras = ring(4, 120, 64, 64)
-    refused("no neighbours", cameras=Cameras(cameras.intrinsics, cameras.cam_to_world, 64, 64))
+    refused("no neighbours", cameras=PanoramaViews(cameras.intrinsics, cameras.cam_to_world, 64, 64))
 
 
 def test_area_conditioning(demo, refused):

@@ -67,7 +67,7 @@ def test_four_channel_model_with_depth_cameras(panorama, depth, refused):
 
 
 def test_four_channel_model_with_depth_weights(panorama, depth):
-    from mvdiffusion_pack.host.begin import KEY
+    from mvdiffusion_pack.host.setup import KEY
     from mvdiffusion_pack.host.weights import attach_weights
 
     read = depth.model.get_additional_models_with_key(KEY)[0].model.read

@@ -109,7 +109,8 @@ def test_frames_farther_apart_than_a_window_take_anchors(demo, keyframes, whole)
 
 
 def test_strength_decides(demo, keyframes, whole):
-    from mvdiffusion_pack.host.begin import KEY, with_blocks
+    from mvdiffusion_pack.host.begin import with_blocks
+    from mvdiffusion_pack.host.setup import KEY
 
     weak = with_blocks(demo.model, demo.model.get_additional_models_with_key(KEY)[0], 0.0)
     assert not torch.equal(between(demo, keyframes, model=weak), whole)

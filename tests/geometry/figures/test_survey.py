@@ -9,9 +9,9 @@ import torch
 from sphere import cameras_at, seen_share
 
 from mvdiffusion_pack.geometry.figures.survey import outlines, overlaps, plan_outlines, sphere_share, view_counts
+from mvdiffusion_pack.geometry.grid import edge_planes
 from mvdiffusion_pack.geometry.layouts import ring, sphere
 from mvdiffusion_pack.geometry.panorama.equirect import equirect_from_directions
-from mvdiffusion_pack.geometry.panorama.lattice import edge_planes
 
 CUBE = [(0.0, 0.0), (90.0, 0.0), (180.0, 0.0), (-90.0, 0.0), (0.0, 90.0), (0.0, -90.0)]
 
