@@ -12,6 +12,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..geometry.input_error import InputError
+
 
 @dataclass(frozen=True)
 class World:
@@ -64,10 +66,10 @@ class World:
         return things[0]
 
     def share(self, batch: int, accumulation: int) -> range:
-        """Which of a step's samples this process takes. Raises ValueError where it does not come out even."""
+        """Which of a step's samples this process takes. Raises InputError where it does not come out even."""
         if batch % (self.size * accumulation):
             passes = f" in {accumulation} passes each" if accumulation > 1 else ""
-            raise ValueError(
+            raise InputError(
                 f"batch is {batch}, which {self.size} processes cannot share evenly{passes}: make it a multiple of "
                 f"{self.size * accumulation}."
             )

@@ -49,7 +49,7 @@ class Blocks:
 
     @staticmethod
     def read(path: Path) -> dict[str, torch.Tensor]:
-        """The tensors of a file that was written. Raises ValueError where it cannot be read."""
+        """The tensors of a file that was written. Raises InputError where it cannot be read."""
         return read_caa(path).tensors
 
 
@@ -69,5 +69,5 @@ class TunedUNet:
 
     @staticmethod
     def read(path: Path) -> dict[str, torch.Tensor]:
-        """The tensors of a file that was written. Raises ValueError where it cannot be read."""
+        """The tensors of a file that was written. Raises InputError where it cannot be read."""
         return read_tensors(path)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..caa.blocks import CAA
-from ..geometry.cameras import Cameras
+from ..geometry.scene import Scene
 from .run import Geometries, Run
 from .samples import Further, Sample, Source, Text, stacked, without_caption
 from .schedule import Schedule
@@ -49,7 +49,7 @@ def noised(sample: Sample, levels: int, empty: Text, dropout: float, generator: 
 class Rows:
     """P samples of the same cameras as the P V rows that the UNet is given, on its device."""
 
-    cameras: Cameras
+    cameras: Scene
     text: Text
     inputs: torch.Tensor | None
     condition: torch.Tensor | None

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from ..caa.weights.kinds import Kind
-from ..geometry.cameras import Cameras
+from ..geometry.input_error import InputError
 from ..geometry.panorama.equirect import equirect_to_views
+from ..geometry.panorama_views import PanoramaViews
 from .encoding import Encoder
 from .samples import Sample, Text
 from .streams import shuffled, stream, whole
@@ -41,14 +42,14 @@ class Panoramas:
     def __init__(
         self,
         panoramas: Sequence[Panorama],
-        cameras: Cameras,
+        cameras: PanoramaViews,
         encoder: Encoder,
         kind: Kind,
         seed: int,
         yaws: int = ANY,
     ) -> None:
         if not panoramas:
-            raise ValueError("there are no panoramas to learn from.")
+            raise InputError("there are no panoramas to learn from.")
         self._panoramas, self._cameras, self._encoder = list(panoramas), cameras, encoder
         self._kind, self._seed, self._yaws = kind, seed, yaws
         self._step = turn_to_next(cameras)

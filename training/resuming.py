@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
+from ..geometry.input_error import InputError
 from .distributed import World
 from .settings import differences
 from .state import States
@@ -16,7 +17,7 @@ PARTS = "exp_avg", "exp_avg_sq", "step"  # AdamW's, of each weight
 def resumable(states: States, about: Mapping[str, object]) -> dict | None:
     """What the newest state says; None where there is none.
 
-    Raises ValueError, one sentence, where it was saved with another configuration, or cannot be read.
+    Raises InputError, one sentence, where it was saved with another configuration, or cannot be read.
     """
     info = states.info()
     if info is None:
@@ -24,7 +25,7 @@ def resumable(states: States, about: Mapping[str, object]) -> dict | None:
     # What is compared has been through JSON, which knows no tuples.
     now = {name: list(value) if isinstance(value, tuple) else value for name, value in about.items()}
     if found := differences(info["about"], now):
-        raise ValueError(
+        raise InputError(
             f"the run in {states.folder} was begun with another configuration ({'; '.join(found)}): set that back to "
             "resume it, or take another run name to begin anew."
         )

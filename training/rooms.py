@@ -6,7 +6,7 @@ import torch
 
 from ..caa.weights.kinds import Kind
 from ..geometry.cameras import Cameras
-from ..geometry.depth import inverse_depth
+from ..geometry.panorama_views import PanoramaViews
 from ..geometry.posed import PosedViews
 from ..scenes.captions import caption
 from ..scenes.paths import walk
@@ -29,7 +29,7 @@ class Rooms:
 
     alike = True
 
-    def __init__(self, cameras: Cameras, encoder: Encoder, kind: Kind, seed: int, rooms: int = 0) -> None:
+    def __init__(self, cameras: PanoramaViews, encoder: Encoder, kind: Kind, seed: int, rooms: int = 0) -> None:
         self._cameras, self._encoder, self._kind = cameras, encoder, kind
         self._seed, self._rooms = seed, rooms
 
@@ -55,10 +55,10 @@ class Rooms:
 
     def views(self, seed: int, yaw_deg: int) -> tuple[torch.Tensor, list[str]]:
         """(V, H, W, 3) pictures of a room from a start yaw, and what they show."""
-        room = random_room(seed)
-        cameras = turned(self._cameras, yaw_deg)
-        place = walk(room, seed, 1, cameras.width, cameras.height).cam_to_world[0, :3, 3]
-        cameras.cam_to_world[:, :3, 3] = place
+        room, looking = random_room(seed), turned(self._cameras, yaw_deg)
+        cam_to_world = looking.cam_to_world.clone()
+        cam_to_world[:, :3, 3] = walk(room, seed, 1, looking.width, looking.height).cam_to_world[0, :3, 3]
+        cameras = Cameras(looking.intrinsics, cam_to_world, looking.width, looking.height)
         return _rendered(room, cameras)[:2]
 
 
@@ -97,7 +97,7 @@ class WalkedRooms:
             cameras,
             latents,
             self._encoder.captions(captions),
-            inverse_depth(depth, *latents.shape[2:])[:, None],
+            cameras.own_inputs(*latents.shape[2:]),
             known_ends(latents) if number % 2 else None,
         )
 

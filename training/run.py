@@ -12,12 +12,9 @@ from torch.utils.checkpoint import checkpoint
 from ..caa.attention.tables import Tables
 from ..caa.blocks import CAA
 from ..caa.condition import condition_features
-from ..geometry.cameras import Cameras
-from ..geometry.correspondence import Correspondences, panorama_correspondences
-from ..geometry.depth import depth_correspondences
-from ..geometry.posed import PosedViews
+from ..geometry.scene import Scene
 
-SCENES = 8  # whose geometry is kept: panoramas share one, sequences have one each
+KEPT = 8  # scenes whose geometry is kept: panoramas share one, sequences have one each
 
 
 class Geometry:
@@ -26,38 +23,26 @@ class Geometry:
     The tables of the plain attention follow from cameras and frequencies alone, and stay true while weights change.
     """
 
-    def __init__(self, cameras: Cameras) -> None:
+    def __init__(self, cameras: Scene) -> None:
         self.cameras = cameras
-        self._correspondences: dict[tuple[int, int], Correspondences] = {}
         self._tables: dict[tuple[int, int], Tables] = {}
 
     def tables(self, height: int, width: int) -> Tables:
         """The tables at one feature size."""
         size = height, width
         if size not in self._tables:
-            self._tables[size] = Tables(self._corresponding(height, width), fast=False)
+            self._tables[size] = Tables(self.cameras.correspondences(height, width), fast=False)
         return self._tables[size]
-
-    def _corresponding(self, height: int, width: int) -> Correspondences:
-        size, cameras = (height, width), self.cameras
-        if size not in self._correspondences:
-            if isinstance(cameras, PosedViews):
-                overlaps = cameras.overlaps
-                made = depth_correspondences(cameras, cameras.depth, height, width, cameras.min_overlap, overlaps)
-            else:
-                made = panorama_correspondences(cameras, height, width)
-            self._correspondences[size] = made
-        return self._correspondences[size]
 
 
 class Geometries:
     """The geometry of the cameras that were seen last."""
 
-    def __init__(self, kept: int = SCENES) -> None:
+    def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
         self._known: OrderedDict[int, Geometry] = OrderedDict()
 
-    def of(self, cameras: Cameras) -> Geometry:
+    def of(self, cameras: Scene) -> Geometry:
         """Cameras are known by identity: they are immutable."""
         if id(cameras) not in self._known:
             self._known[id(cameras)] = Geometry(cameras)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from ..geometry.cameras import Cameras
+from ..geometry.scene import Scene
 
 # What the UNet is told besides the text tokens, by the name of its argument (SDXL's y): one row per view.
 Further = Mapping[str, torch.Tensor]
@@ -55,7 +55,7 @@ class Sample:
     """
 
     name: str
-    cameras: Cameras
+    cameras: Scene
     latents: torch.Tensor
     text: Text
     inputs: torch.Tensor | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..geometry.depth import inverse_depth
+from ..geometry.input_error import InputError
 from ..geometry.posed import PosedViews
 from .encoding import Encoder
 from .samples import Sample, Text, known_ends
@@ -35,7 +35,7 @@ class Sequences:
 
     def __init__(self, sequences: Sequence[PosedSequence], views: int, encoder: Encoder, seed: int) -> None:
         if not sequences:
-            raise ValueError("there are no sequences to learn from.")
+            raise InputError("there are no sequences to learn from.")
         self._sequences, self._views, self._encoder, self._seed = list(sequences), views, encoder, seed
         # The same frames have the same cameras, whose correspondences are then known.
         self._cameras: dict[tuple[int, tuple[int, ...]], PosedViews] = {}
@@ -66,7 +66,7 @@ class Sequences:
             cameras,
             latents,
             self._encoder.captions([sequence.captions[frame] for frame in chosen]),
-            inverse_depth(cameras.depth, *latents.shape[2:])[:, None],
+            cameras.own_inputs(*latents.shape[2:]),
             known_ends(latents) if between else None,
         )
 

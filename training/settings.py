@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from ..caa.weights.kinds import KINDS, Kind
+from ..geometry.input_error import InputError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What a run may be resumed with although it was begun with another value: none of them changes what one step learns.
@@ -28,7 +29,7 @@ class Settings:
     dtype: what the UNet computes in, a name in DTYPES; the blocks' own weights are float32.
     checkpointing: activations are computed again for the gradients instead of being kept.
     validate_every, save_every: in steps; 0: not before the end.
-    Raises ValueError, one sentence, for the first value that cannot be right.
+    Raises InputError, one sentence, for the first value that cannot be right.
     """
 
     kind: str = "panorama"
@@ -51,25 +52,25 @@ class Settings:
     def __post_init__(self) -> None:
         for name, options in (("kind", KINDS), ("dtype", DTYPES)):
             if getattr(self, name) not in options:
-                raise ValueError(f"{name} is '{getattr(self, name)}' and must be one of {', '.join(options)}.")
+                raise InputError(f"{name} is '{getattr(self, name)}' and must be one of {', '.join(options)}.")
         for name, least in (("steps", 1), ("batch", 1), ("accumulation", 1), ("warm_up", 0), ("seed", 0)):
             self._check(name, least)
         for name in ("validate_every", "save_every", "weight_decay", "max_norm", "least_rate"):
             self._check(name, 0)
         if not 0 < self.learning_rate <= 1:
-            raise ValueError(
+            raise InputError(
                 f"learning_rate must lie above 0 and be at most 1 (published: 0.0002), not {self.learning_rate}."
             )
         if self.least_rate > self.learning_rate:
-            raise ValueError(
+            raise InputError(
                 f"least_rate, where the learning rate ends, is {self.least_rate} and must not be above learning_rate, "
                 f"{self.learning_rate}."
             )
         for name in ("ema", "dropout"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1, not {getattr(self, name)}.")
+                raise InputError(f"{name} must be at least 0 and less than 1, not {getattr(self, name)}.")
         if self.batch % self.accumulation:
-            raise ValueError(
+            raise InputError(
                 f"batch is {self.batch} and must be a multiple of accumulation, {self.accumulation}: each pass takes "
                 "as many panoramas as the others."
             )
@@ -98,7 +99,7 @@ class Settings:
     def _check(self, name: str, least: float) -> None:
         value = getattr(self, name)
         if not (math.isfinite(value) and value >= least):
-            raise ValueError(f"{name} must be at least {least}, not {value}.")
+            raise InputError(f"{name} must be at least {least}, not {value}.")
 
 
 def differences(saved: Mapping[str, object], now: Mapping[str, object]) -> list[str]:

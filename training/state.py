@@ -18,6 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..geometry.input_error import InputError
+
 FORMAT = 1
 PREFIX, UNFINISHED, INFO = "step_", "unfinished_", "state.json"
 Write = Callable[[Path], None]
@@ -34,16 +36,16 @@ class States:
         return max(self.folder.glob(PREFIX + "*"), default=None)
 
     def info(self) -> dict | None:
-        """What the newest state says in JSON; None where there is none. Raises ValueError where it cannot be read."""
+        """What the newest state says in JSON; None where there is none. Raises InputError where it cannot be read."""
         state = self.newest()
         if state is None:
             return None
         try:
             info = json.loads((state / INFO).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"the state in {state} cannot be read ({error}): remove that folder.") from error
+            raise InputError(f"the state in {state} cannot be read ({error}): remove that folder.") from error
         if info.get("format") != FORMAT:
-            raise ValueError(f"the state in {state} is of another version of this pack: take another run name.")
+            raise InputError(f"the state in {state} is of another version of this pack: take another run name.")
         return info
 
     def save(self, step: int, info: Mapping[str, object], files: Mapping[str, Write]) -> Path:
@@ -96,12 +98,12 @@ def write_tensors(tensors: Mapping[str, torch.Tensor]) -> Write:
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file, on the CPU. Raises ValueError, one sentence, where it cannot be read."""
+    """The tensors of a file, on the CPU. Raises InputError, one sentence, where it cannot be read."""
     try:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): remove the folder that it is in.") from error
+        raise InputError(f"{path} cannot be read ({error}): remove the folder that it is in.") from error
 
 
 def _to_disk(path: Path) -> None:

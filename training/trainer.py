@@ -56,7 +56,7 @@ class Trainer:
 
     learner: what learns; `objective` computes its losses on samples of `source`.
     about: what else identifies the run, by the names that people know; a resumed run must have the same.
-    Raises ValueError, one sentence, for a state of another configuration, or one that cannot be read.
+    Raises InputError, one sentence, for a state of another configuration, or one that cannot be read.
     """
 
     def __init__(

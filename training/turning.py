@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..geometry.cameras import Cameras, rotation_from_angles
+from ..geometry.cameras import rotation_from_angles
+from ..geometry.panorama_views import PanoramaViews
 
 EQUAL = 1e-9
 
 
-def turned(cameras: Cameras, yaw_deg: float) -> Cameras:
+def turned(cameras: PanoramaViews, yaw_deg: float) -> PanoramaViews:
     """All cameras turned to the right."""
     cam_to_world = cameras.cam_to_world.clone()
     cam_to_world[:, :3, :3] = rotation_from_angles(yaw_deg, 0.0) @ cameras.rotation
     return replace(cameras, cam_to_world=cam_to_world)
 
 
-def turn_to_next(cameras: Cameras) -> int | None:
+def turn_to_next(cameras: PanoramaViews) -> int | None:
     """The whole degrees by which each view turns into the next and the last into the first; None where they do not."""
     views = cameras.views
     if len(cameras.rings) != 1 or 360 % views:
@@ -28,7 +29,7 @@ def turn_to_next(cameras: Cameras) -> int | None:
     return step if same and (cameras.intrinsics - cameras.intrinsics[0]).abs().max() < EQUAL else None
 
 
-def captions_of(captions: Sequence[str], cameras: Cameras, yaw_deg: float) -> list[str]:
+def captions_of(captions: Sequence[str], cameras: PanoramaViews, yaw_deg: float) -> list[str]:
     """The captions of the turned cameras' views: of one caption for all, or of V for the cameras as they stand.
 
     A turned view has the caption of that view as it stood which looks most nearly in the same direction.

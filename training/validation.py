@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from ..geometry.agreement import Agreement, agreement
-from ..geometry.cameras import Cameras
+from ..geometry.input_error import InputError
+from ..geometry.scene import Scene
 from .objective import Noised, Objective, Rows
 from .samples import Codec, Sample, Source, Text, without_caption
 from .streams import stream
@@ -28,7 +29,7 @@ class Validated:
     step: int
     loss: float
     psnr: float | None
-    scenes: tuple[tuple[Cameras, torch.Tensor], ...]
+    scenes: tuple[tuple[Scene, torch.Tensor], ...]
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,12 @@ def held_out(source: Source, count: int, seed: int) -> list[Sample]:
     return [source.sample(step * number, stream(seed, "held out", number)) for number in range(count)]
 
 
-def _psnr(scenes: Sequence[tuple[Cameras, torch.Tensor]]) -> float | None:
+def _psnr(scenes: Sequence[tuple[Scene, torch.Tensor]]) -> float | None:
     pairs = []
     for cameras, pictures in scenes:
         try:
             pairs += agreement(pictures, cameras).pairs
-        except ValueError:  # a view alone, or views that share no pixel
+        except InputError:  # a view alone, or views that share no pixel
             continue
     return Agreement(tuple(pairs)).psnr if pairs else None
 
