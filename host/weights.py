@@ -60,6 +60,15 @@ def with_tuned_unet(model, path: str | Path):
     if not patches:
         logger.warning("%s holds no UNet: the MODEL's own one is used, which has to be the authors' depth model.", path)
         return model
+    return _with_set(model, patches)
+
+
+def with_trained_unet(model, weights: dict[str, torch.Tensor]):
+    """A clone of MODEL whose UNet has these weights, by their names in the UNet; MODEL stays untouched."""
+    return _with_set(model, {f"diffusion_model.{name}": Tuned(("set", (weight,))) for name, weight in weights.items()})
+
+
+def _with_set(model, patches: dict[str, Tuned]):
     model = model.clone()
     model.add_patches(patches)
     for key in patches:

@@ -25,6 +25,10 @@ PREFIX, UNFINISHED, INFO = "step_", "unfinished_", "state.json"
 Write = Callable[[Path], None]
 
 
+class SaveError(RuntimeError):
+    """A state could not be written."""
+
+
 class States:
     """The states of one run."""
 
@@ -51,7 +55,7 @@ class States:
     def save(self, step: int, info: Mapping[str, object], files: Mapping[str, Write]) -> Path:
         """Writes the state after `step`: `info` as JSON, and each of `files` by its function. Older ones are removed.
 
-        Raises RuntimeError, one sentence, where the disk is full or cannot be written to: the older state is as it was.
+        Raises SaveError, one sentence, where the disk is full or cannot be written to: the older state is as it was.
         """
         final = self.folder / f"{PREFIX}{step:08}"
         if final.exists():  # stopped before another step was done
@@ -71,7 +75,7 @@ class States:
             _to_disk(self.folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise RuntimeError(self._not_saved(step, error)) from error
+            raise SaveError(self._not_saved(step, error)) from error
         self._remove(PREFIX, but=final)
         return final
 

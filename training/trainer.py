@@ -120,7 +120,7 @@ class Trainer:
             raise
 
     def save(self) -> None:
-        """Writes the state, by the main process. Raises RuntimeError where the disk does not take it."""
+        """Writes the state, by the main process. Raises SaveError where the disk does not take it."""
         if not self.world.main:
             return
         files = {
