@@ -18,7 +18,8 @@ from ..geometry.scene import Scene
 from ..host.setup import KEY
 from ..host.training.session import YAWS, Training, train
 from ..host.training.showing import NodeView
-from ..training.collecting import panoramas_in_memory, sequence_in_memory
+from ..training.collecting import panoramas_in_memory
+from ..training.collecting_sequences import sequence_in_memory
 from ..training.data import Data
 from ..training.distributed import World
 from ..training.settings import DTYPES, Settings

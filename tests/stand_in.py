@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from mvdiffusion_pack.caa.weights.kinds import KINDS, Widths
 from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
+from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.training.cache import Cache
+from mvdiffusion_pack.training.distributed import World
+from mvdiffusion_pack.training.encoding import Encoder
 from mvdiffusion_pack.training.learner import Blocks
+from mvdiffusion_pack.training.objective import Objective
+from mvdiffusion_pack.training.panoramas import Panorama, Panoramas
 from mvdiffusion_pack.training.samples import Text
 from mvdiffusion_pack.training.schedule import Schedule
+from mvdiffusion_pack.training.settings import Settings
+from mvdiffusion_pack.training.state import States
+from mvdiffusion_pack.training.trainer import Trainer, Watch
 
 WIDTHS = Widths(encoder=(32, 32), mid=32, decoder=(32, 32))
 TOKENS, CONTEXT = 3, 8
@@ -74,6 +85,35 @@ class Codec:
         self.prompts.append(prompt)
         generator = torch.Generator().manual_seed(sum(map(ord, prompt)))
         return Text(torch.randn(1, TOKENS, CONTEXT, generator=generator))
+
+
+CAMERAS = ring(4, 120.0, 64, 64)
+SETTINGS = Settings(steps=6, batch=2, seed=1, save_every=0, learning_rate=1e-3)
+
+
+def picture(seed: int) -> torch.Tensor:
+    """(64, 128, 3) soft colours."""
+    small = torch.rand(1, 3, 4, 8, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(small, size=(64, 128), mode="bilinear")[0].movedim(0, -1)
+
+
+def panoramas(count: int = 3, seed: int = 1, codec: Codec | None = None, **options) -> Panoramas:
+    """A source of a few panoramas."""
+    known = [Panorama(f"{i}.png", lambda i=i: picture(i), (f"scene {i}",)) for i in range(count)]
+    return Panoramas(known, CAMERAS, Encoder(codec or Codec(), Cache()), KINDS["panorama"], seed, **options)
+
+
+def trainer(folder, source=None, watch: Watch | None = None, world: World | None = None, **changes) -> Trainer:
+    """A run of `SETTINGS` with changes, new or resumed."""
+    learner = blocks(zero=True)
+    objective = Objective(learner.module, Denoiser(), schedule())
+    settings = replace(SETTINGS, **changes)
+    return Trainer(learner, objective, source or panoramas(), settings, States(folder), world, watch)
+
+
+def weights(one: Trainer) -> torch.Tensor:
+    """All that has been trained, in a row."""
+    return torch.cat([weight.detach().flatten().clone() for weight in one.trained.values()])
 
 
 def schedule(prediction: str = "eps", levels: int = 50) -> Schedule:

@@ -10,9 +10,7 @@ import torch
 from PIL import Image
 
 from ..geometry.input_error import InputError
-from ..geometry.posed import PosedViews
 from .panoramas import Panorama
-from .sequences import PosedSequence
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 NAMED = 8  # faulty things that a message names
@@ -80,29 +78,6 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
         Panorama(path.name, lambda path=path: read_picture(path), spoken)
         for path, spoken in zip(sizes, lines, strict=True)
     )
-
-
-def sequence_in_memory(
-    name: str, cameras: PosedViews, pictures: Sequence[torch.Tensor], captions: Sequence[str]
-) -> PosedSequence:
-    """A sequence of F (H, W, 3 or 4) frames in 0..1, with F captions, one text of F lines, or one caption for all.
-
-    Raises InputError, one sentence, for another number of frames or captions, and for frames of another size.
-    """
-    if len(pictures) != cameras.views:
-        raise InputError(
-            f"there are {len(pictures)} images for {cameras.views} cameras: connect images and cameras of one Depth "
-            "Cameras node."
-        )
-    size = cameras.height, cameras.width
-    if odd := [number for number, picture in enumerate(pictures) if picture.shape[:2] != size]:
-        height, width = pictures[odd[0]].shape[:2]
-        raise InputError(f"image {odd[0] + 1} is {width} x {height} pixels, and its camera {size[1]} x {size[0]}.")
-    lines = [line.strip() for caption in captions for line in caption.splitlines() if line.strip()]
-    lines = lines * cameras.views if len(lines) == 1 else lines
-    if len(lines) != cameras.views:
-        raise InputError(f"there are {len(lines)} lines of captions for {cameras.views} images: give one each, or one.")
-    return PosedSequence(name, cameras, torch.stack([picture[..., :3].float() for picture in pictures]), tuple(lines))
 
 
 def read_picture(path: Path) -> torch.Tensor:

@@ -78,12 +78,15 @@ class World:
 
 
 @contextlib.contextmanager
-def world() -> Iterator[World]:
-    """The processes of torchrun, joined: NCCL between cards, gloo between CPUs; each takes the card of its number."""
+def world(on_cards: bool = True) -> Iterator[World]:
+    """The processes of torchrun, joined: NCCL between cards, gloo between CPUs; each takes the card of its number.
+
+    on_cards: False: on CPUs also where there are cards.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    on_cards = torch.cuda.is_available()
+    on_cards = on_cards and torch.cuda.is_available()
     if on_cards:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if on_cards else "gloo")

@@ -8,42 +8,13 @@ from dataclasses import replace
 import pytest
 import stand_in
 import torch
+from stand_in import panoramas, trainer, weights
 
 from mvdiffusion_pack.caa.weights.checkpoint import read_caa
 from mvdiffusion_pack.caa.weights.kinds import PANORAMA
-from mvdiffusion_pack.geometry.layouts import ring
-from mvdiffusion_pack.training.cache import Cache
-from mvdiffusion_pack.training.encoding import Encoder
-from mvdiffusion_pack.training.objective import Objective
-from mvdiffusion_pack.training.panoramas import Panorama, Panoramas
 from mvdiffusion_pack.training.settings import Settings
 from mvdiffusion_pack.training.state import States
-from mvdiffusion_pack.training.trainer import LossError, Trainer, Watch
-
-CAMERAS = ring(4, 120.0, 64, 64)
-SETTINGS = Settings(steps=6, batch=2, seed=1, save_every=0, learning_rate=1e-3)
-
-
-def picture(seed: int) -> torch.Tensor:
-    """(64, 128, 3) soft colours."""
-    small = torch.rand(1, 3, 4, 8, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(small, size=(64, 128), mode="bilinear")[0].movedim(0, -1)
-
-
-def source(count: int = 3, seed: int = 1, **options) -> Panoramas:
-    panoramas = [Panorama(f"{i}.png", lambda i=i: picture(i), (f"scene {i}",)) for i in range(count)]
-    return Panoramas(panoramas, CAMERAS, Encoder(stand_in.Codec(), Cache()), PANORAMA, seed, **options)
-
-
-def trainer(folder, settings: Settings = SETTINGS, watch: Watch | None = None, data=None, **changes) -> Trainer:
-    blocks = stand_in.blocks(zero=True)
-    objective = Objective(blocks.module, stand_in.Denoiser(), stand_in.schedule())
-    settings = replace(settings, **changes)
-    return Trainer(blocks, objective, data or source(), settings, States(folder), watch=watch)
-
-
-def weights(one: Trainer) -> torch.Tensor:
-    return torch.cat([weight.detach().flatten().clone() for weight in one.trained.values()])
+from mvdiffusion_pack.training.trainer import LossError, Watch
 
 
 class Stopped(BaseException):
@@ -148,10 +119,10 @@ def test_loss_that_is_no_number_names_step_and_sample_and_keeps_the_last_state(t
         sample = good(number, generator)
         return replace(sample, name="bad.png", latents=sample.latents * torch.nan) if number == 7 else sample
 
-    data = source()
+    data = panoramas()
     good, data.sample = data.sample, broken
     with pytest.raises(LossError, match=r"loss of step 4 became NaN or infinite at bad\.png: .* step_00000002"):
-        trainer(tmp_path, data=data, save_every=2).run()
+        trainer(tmp_path, source=data, save_every=2).run()
     assert States(tmp_path).info()["step"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000002"]
 
@@ -185,9 +156,9 @@ def test_resuming_with_another_configuration_is_refused_and_says_what_differs(tm
 def test_resuming_with_other_data_is_refused(tmp_path):
     trainer(tmp_path).run()
     with pytest.raises(ValueError, match="panoramas was 3 and is 4"):
-        trainer(tmp_path, data=source(4))
+        trainer(tmp_path, source=panoramas(4))
     with pytest.raises(ValueError, match="yaws kept of each was 0 and is 2"):
-        trainer(tmp_path, data=source(yaws=2))
+        trainer(tmp_path, source=panoramas(yaws=2))
 
 
 @pytest.mark.parametrize("content", ["", "{", json.dumps({"format": 99})])
