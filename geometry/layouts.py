@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -14,6 +15,18 @@ from .panorama_views import PanoramaViews
 POLAR_VIEWS, POLAR_PITCH = 3, 60.0  # of `sphere`: views around either pole, and how far they look up or down
 MOST_VIEWS = 4096
 FACES = ((0.0, 0.0), (90.0, 0.0), (180.0, 0.0), (-90.0, 0.0), (0.0, 90.0), (0.0, -90.0))  # yaw and pitch
+
+
+class Wanted(NamedTuple):
+    """What a panorama's views are made from. pitch_deg: of the ring; pitches: of rings, as people write them."""
+
+    views: int
+    fov_deg: float
+    width: int
+    height: int
+    start_yaw_deg: float = 0.0
+    pitch_deg: float = 0.0
+    pitches: str = "0, 60, -60"
 
 
 def ring(
@@ -113,3 +126,12 @@ def _panorama(
     cam_to_world[:, :3, :3] = torch.stack([rotation_from_angles(yaw, pitch) for yaw, pitch in angles_deg])
     intrinsics = intrinsics_from_fov(fov_deg, *size).repeat(len(angles_deg), 1, 1)
     return PanoramaViews(intrinsics, cam_to_world, *size, rings)
+
+
+# What Panorama Cameras offers, by name.
+LAYOUTS: dict[str, Callable[[Wanted], PanoramaViews]] = {
+    "ring": lambda it: ring(it.views, it.fov_deg, it.width, it.height, it.start_yaw_deg, it.pitch_deg),
+    "sphere": lambda it: sphere(it.views, it.fov_deg, it.width, it.height, it.start_yaw_deg),
+    "rings": lambda it: rings(*it[:5], pitches_from_text(it.pitches)),
+    "cube": lambda it: cube(it.width, it.height, it.start_yaw_deg),
+}

@@ -49,6 +49,7 @@ class PosedViews(Cameras):
     view_noun: ClassVar[str] = "frame"
     scene_noun: ClassVar[str] = "sequence"
     closed: ClassVar[bool] = False
+    rings: ClassVar[tuple[int, ...]] = ()
     own_channels: ClassVar[int] = 1
     sampled: ClassVar[bool] = True
 

@@ -16,6 +16,7 @@ class Scene(Protocol):
     views, width, height: how many there are, and their size in pixels.
     kind: what weights are made for ("panorama", "sequence").
     view_noun, scene_noun: what people call a view and all of them ("view" and "panorama", "frame" and "sequence").
+    rings: how many views each ring holds, for views that go round; else empty.
     closed: the views close a circle, so that no window can hold a part of them.
     sampled: whether they can be sampled at all; some only cut and join pictures.
     own_channels: how many channels `own_inputs` has.
@@ -29,6 +30,7 @@ class Scene(Protocol):
     view_noun: str
     scene_noun: str
     closed: bool
+    rings: tuple[int, ...]
     own_channels: int
 
     @property

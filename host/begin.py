@@ -20,6 +20,7 @@ from .checks import check_cameras, check_run
 from .inject import Site, eject, inject, run_site
 from .inputs import repeat_given_images
 from .preview import with_live_preview
+from .quirks import pixels_per_latent
 from .run import WINDOWS, Allowance, Run, Windows, predict
 from .setup import ATTENTION, KEY, Setup, change_setup, setup_of
 from .tensors import to_intermediate
@@ -113,9 +114,11 @@ def _condition(known: torch.Tensor) -> torch.Tensor:
     return condition
 
 
-def empty_latent(cameras: Scene, panoramas: int) -> dict:
-    """The host's LATENT of zeros for `panoramas` x V views. Raises ValueError for cameras that cannot be sampled."""
+def empty_latent(model, cameras: Scene, panoramas: int) -> dict:
+    """MODEL's LATENT of zeros for `panoramas` x V views. Raises ValueError for cameras that cannot be sampled."""
     check_cameras(cameras)
-    shape = (panoramas * cameras.views, 4, cameras.height // 8, cameras.width // 8)
-    # The host fits channels and scale of empty latents to the MODEL's latent format.
-    return {"samples": to_intermediate(torch.zeros(shape)), "downscale_ratio_spacial": 8}
+    latent_format = model.get_model_object("latent_format")
+    ratio = pixels_per_latent(latent_format)
+    rows = panoramas * cameras.views
+    shape = rows, latent_format.latent_channels, cameras.height // ratio, cameras.width // ratio
+    return {"samples": to_intermediate(torch.zeros(shape)), "downscale_ratio_spacial": ratio}

@@ -11,6 +11,7 @@ from ..caa.weights.kinds import Kind
 from ..geometry.panorama_views import PanoramaViews
 from ..geometry.scene import Scene
 from .inputs import check_given_images
+from .quirks import mixes_windows_up, pixels_per_latent
 from .setup import Setup
 
 # By the kind of scene.
@@ -41,7 +42,7 @@ def check_run(
         )
     check_cameras(setup.cameras)
     _check_kind(kind, setup.cameras, guider.model_patcher)
-    ratio = getattr(guider.model_patcher.get_model_object("latent_format"), "spacial_downscale_ratio", 8)
+    ratio = pixels_per_latent(guider.model_patcher.get_model_object("latent_format"))
     _check_latents(setup.cameras, noise, ratio)
     if not torch.isfinite(latent_image).all():
         raise ValueError("The LATENT to be sampled holds NaN or infinite numbers: mend the node that it comes from.")
@@ -72,7 +73,7 @@ def check_run(
 
 def _check_no_easy_cache(options: dict) -> None:
     """Raises ValueError for the host's EasyCache, which would give one window what it has kept of another."""
-    if type(options.get("easycache")).__name__ == "EasyCacheHolder":
+    if mixes_windows_up(options):
         raise ValueError(
             "EasyCache mixes up the windows of a depth sequence: use LazyCache in its place, or in Multi-View KSampler "
             "set window to 0."
@@ -151,12 +152,12 @@ def _check_latents(cameras: Scene, noise: torch.Tensor, ratio: int) -> None:
         )
 
 
-def check_window(node: str, window: int, overlap: int, least: int = 2) -> None:
+def check_window(node: str, window: int, shared: int, least: int = 2) -> None:
     """Raises ValueError for windows that do not move on, or hold fewer than `least` views. 0: no windows."""
-    least = max(least, overlap + 1)
+    least = max(least, shared + 1)
     if window and window < least:
         raise ValueError(
-            f"{node}: a window of {window} views that shares {overlap} with the next one is too small: window must be "
+            f"{node}: a window of {window} views that shares {shared} with the next one is too small: window must be "
             f"{least} or more, or 0 for all views at once."
         )
 

@@ -9,9 +9,9 @@ import math
 
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from comfy.samplers import CFGGuider
 
 from ..geometry.scene import Scene
+from .quirks import reads_negative
 
 LATENTS, MASKS = "concat_latent_image", "concat_mask"  # the host's names
 
@@ -51,23 +51,12 @@ def check_given_images(guider, sampler, cameras: Scene, shape: torch.Size) -> No
     given = {name: any(LATENTS in entry for entry in entries or ()) for name, entries in conds.items()}
     if given.get("positive") != given.get("negative", given.get("positive")):
         missing = "negative" if given["positive"] else "positive"
-        if missing == "negative" and not _reads_negative(guider, sampler):
+        if missing == "negative" and math.isclose(guider.cfg, 1.0) and not reads_negative(guider, sampler):
             return
         raise ValueError(
             f"The {missing} conditioning holds no given images, and the other one does: connect {missing} of "
             "InpaintModelConditioning too."
         )
-
-
-def _reads_negative(guider, sampler) -> bool:
-    """Whether a run depends on its negative conditioning: at cfg 1 the host leaves it out, unless something forbids.
-
-    Samplers of CFG++ do, which need it for their steps, and nodes may. Guiders that steer in their own way read it too.
-    """
-    as_the_host = type(guider).predict_noise is CFGGuider.predict_noise
-    forbidden = guider.model_options.get("disable_cfg1_optimization", False)
-    plus_plus = "_pp" in getattr(getattr(sampler, "sampler_function", None), "__name__", "")
-    return not as_the_host or forbidden or plus_plus or not math.isclose(guider.cfg, 1.0)
 
 
 def _check_given_images(name: str, conditioning: dict, cameras: Scene, shape: torch.Size, model) -> None:

@@ -7,7 +7,7 @@ views.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.model_management
 import torch
@@ -60,11 +60,6 @@ class Run:
         self._tables: dict[tuple[int, int], Tables] = {}
         self._features: dict[tuple[torch.dtype, torch.device], dict[str, torch.Tensor]] = {}
 
-    @property
-    def own_inputs(self) -> torch.Tensor | None:
-        """(V, C, h, w) channels that the UNet is fed beside the latents; None: only those of the host."""
-        return self.cameras.own_inputs(self.cameras.height // 8, self.cameras.width // 8)
-
     def tables(self, height: int, width: int, device: torch.device) -> Tables:
         """The tables at one feature size, made when first asked for: models are loaded then, and memory is known."""
         if (height, width) not in self._tables:
@@ -111,28 +106,38 @@ class Run:
         return self._features[key][name].to(x.device)
 
 
+class Placed(NamedTuple):
+    """A window in a batch: its rows, the inputs of its own for them (None: only those of the host), and its run."""
+
+    rows: torch.Tensor
+    own_inputs: torch.Tensor | None
+    run: Run
+
+
 class Windows:
     """How the V views of a sampling run are denoised: in windows, which hold all of them, each with its `Run`."""
 
     def __init__(self, views: int, parts: Sequence[tuple[Window, Run]]) -> None:
         self.views, self.parts = views, tuple(parts)
-        self._placed: dict[tuple[int, torch.device], list[tuple[torch.Tensor, torch.Tensor | None, Run]]] = {}
+        self._placed: dict[tuple, list[Placed]] = {}
 
     @property
     def one(self) -> bool:
         """Whether one window holds all views, in their order."""
         return len(self.parts) == 1
 
-    def placed(self, panoramas: int, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor | None, Run]]:
-        """Of each window its rows in a batch of that many panoramas, the inputs of its own for them, and its run.
-
-        They follow from the cameras, and are made once.
-        """
-        key = panoramas, device
+    def placed(self, latents: torch.Tensor) -> list[Placed]:
+        """The windows in a batch of (P V, C, h, w) latents. What follows from the cameras is made once."""
+        panoramas, size, device = panoramas_in(len(latents), self.views), latents.shape[-2:], latents.device
+        key = panoramas, size, device
         if key not in self._placed:
             first = torch.arange(panoramas)[:, None] * self.views
             self._placed[key] = [
-                ((first + torch.tensor(views)).flatten().to(device), _repeated(run.own_inputs, panoramas, device), run)
+                Placed(
+                    (first + torch.tensor(views)).flatten().to(device),
+                    _repeated(run.cameras.own_inputs(*size), panoramas, device),
+                    run,
+                )
                 for views, run in self.parts
             ]
         return self._placed[key]
@@ -146,7 +151,7 @@ def predict(executor, x, t, c_concat=None, c_crossattn=None, control=None, trans
     windows = transformer_options.get(WINDOWS)
     if windows is None:
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-    placed = windows.placed(panoramas_in(len(x), windows.views), x.device)
+    placed = windows.placed(x)
     if windows.one:
         ((_, own_inputs, run),) = placed
         c_concat = c_concat if own_inputs is None else own_inputs
@@ -155,7 +160,7 @@ def predict(executor, x, t, c_concat=None, c_crossattn=None, control=None, trans
     total, count = torch.zeros_like(x, dtype=torch.float32), x.new_zeros((len(x), 1, 1, 1), dtype=torch.float32)
     for rows, own_inputs, run in placed:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        part = _rows(given, rows, len(x)) | {
+        part = {name: _rows(value, rows, len(x)) for name, value in given.items()} | {
             "c_concat": own_inputs,
             "transformer_options": transformer_options | {RUN: run},
         }
@@ -180,11 +185,16 @@ def panoramas_in(batch: int, views: int) -> int:
 
 
 def _rows(value: Any, rows: torch.Tensor, batch: int) -> Any:
-    """The rows of all tensors of `batch` rows, in whatever dicts and lists they are."""
+    """Some rows of an input of the host's UNet.
+
+    The host joins what it makes of conditionings along their first dimension: latents, text and all else have a row
+    each. So have ControlNet's outputs, which come as {place: [tensors or None]}, and reference latents, a list. What
+    has another number of rows is the same for all of them.
+    """
     if isinstance(value, torch.Tensor):
         return value[rows.to(value.device)] if value.ndim and len(value) == batch else value
+    if isinstance(value, list):
+        return [_rows(item, rows, batch) for item in value]
     if isinstance(value, dict):
-        return {key: _rows(item, rows, batch) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_rows(item, rows, batch) for item in value)
+        return {place: _rows(outputs, rows, batch) for place, outputs in value.items() if isinstance(outputs, list)}
     return value

@@ -5,11 +5,12 @@ from __future__ import annotations
 import comfy.model_management
 import torch
 
+from .quirks import intermediate_dtype
+
 
 def to_intermediate(tensor: torch.Tensor) -> torch.Tensor:
     """A result on the device and in the dtype (from 0.33 on) that the host wants between nodes."""
-    dtype = getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
-    return tensor.to(device=comfy.model_management.intermediate_device(), dtype=dtype)
+    return tensor.to(device=comfy.model_management.intermediate_device(), dtype=intermediate_dtype())
 
 
 def mask_to_intermediate(mask: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..geometry.figures.diagram import diagram
-from ..geometry.layouts import cube, pitches_from_text, ring, rings, sphere
+from ..geometry.layouts import LAYOUTS, Wanted
 from ..host.tensors import to_intermediate
 from .schema import MVCameras, schema
 
@@ -24,7 +24,7 @@ class PanoramaCameras(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "layout",
-                    options=["ring", "sphere", "rings", "cube"],
+                    options=list(LAYOUTS),
                     tooltip="ring: evenly turned views around the horizon, each overlapping the two beside it. "
                     "sphere: a ring, 3 views up and 3 down; of 8 square views, 90 degrees wide, they see everything. "
                     "rings: one ring per pitch. cube: six faces, to cut and join pictures; they do not overlap: "
@@ -96,15 +96,7 @@ class PanoramaCameras(io.ComfyNode):
 
     @classmethod
     def execute(cls, layout, views, fov, width, height, start_yaw, pitch, pitches="0, 60, -60") -> io.NodeOutput:
-        match layout:
-            case "ring":
-                cameras = ring(views, fov, width, height, start_yaw, pitch)
-            case "sphere":
-                cameras = sphere(views, fov, width, height, start_yaw)
-            case "rings":
-                cameras = rings(views, fov, width, height, start_yaw, pitches_from_text(pitches))
-            case "cube":
-                cameras = cube(width, height, start_yaw)
-            case _:
-                raise ValueError(f"Panorama Cameras: layout must be ring, sphere, rings or cube, not '{layout}'.")
+        if layout not in LAYOUTS:
+            raise ValueError(f"Panorama Cameras: layout must be one of {', '.join(LAYOUTS)}, not '{layout}'.")
+        cameras = LAYOUTS[layout](Wanted(views, fov, width, height, start_yaw, pitch, pitches))
         return io.NodeOutput(cameras, to_intermediate(diagram(cameras)))

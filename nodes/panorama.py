@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..geometry.panorama.blends import BLENDS
 from ..geometry.panorama.equirect import equirect_to_views
 from ..geometry.panorama.source import source_camera, source_to_views
 from ..geometry.panorama.stitch import Overlay, stitch
@@ -35,7 +36,7 @@ class StitchEquirect(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "blend",
-                    options=["feather", "multiband", "nearest"],
+                    options=list(BLENDS),
                     tooltip="feather: views fade into each other. multiband: as feather for large shapes, sharp for "
                     "detail; hides differences in brightness best. nearest: the view that sees a point best.",
                 ),

@@ -82,9 +82,9 @@ def _windows(window: int) -> list[io.Int.Input]:
     ]
 
 
-def _sliding(node: str, cameras: Scene, window: int, overlap: int) -> list[Window]:
+def _sliding(node: str, cameras: Scene, window: int, shared: int) -> list[Window]:
     """The windows of a run; none where all views are denoised together. Raises ValueError for those of a panorama."""
-    check_window(node, window, overlap)
+    check_window(node, window, shared)
     if not window or window >= cameras.views:
         return []
     if cameras.closed:
@@ -92,7 +92,7 @@ def _sliding(node: str, cameras: Scene, window: int, overlap: int) -> list[Windo
             f"{node}: window is {window}, but a {cameras.scene_noun}'s {cameras.views} views close a circle and are "
             "denoised together: set window to 0."
         )
-    return sliding_windows(cameras.views, window, overlap)
+    return sliding_windows(cameras.views, window, shared)
 
 
 class ApplyCameras(io.ComfyNode):
@@ -121,7 +121,7 @@ class ApplyCameras(io.ComfyNode):
     @classmethod
     def execute(cls, model, cameras, panoramas, window=0, overlap=2) -> io.NodeOutput:
         windows = _sliding("Apply Cameras", cameras, window, overlap)
-        return io.NodeOutput(with_cameras(model, cameras, windows), empty_latent(cameras, panoramas))
+        return io.NodeOutput(with_cameras(model, cameras, windows), empty_latent(model, cameras, panoramas))
 
 
 class MultiViewKSampler(io.ComfyNode):
@@ -182,7 +182,7 @@ class MultiViewKSampler(io.ComfyNode):
         windows = _sliding("Multi-View KSampler", cameras, window, overlap)
         latent = latent_image
         if latent is None:
-            latent = empty_latent(cameras, panoramas)
+            latent = empty_latent(model, cameras, panoramas)
         else:
             check_panoramas_of(latent, cameras, panoramas)
             check_noise_mask(latent, cameras)

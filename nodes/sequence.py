@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..geometry.figures.depth_picture import depth_picture
+from ..geometry.figures.diagram import diagram
 from ..geometry.sequence.da3 import MIN_CONFIDENCE
 from ..geometry.sequence.scannet import FORMATS
 from ..host.sequences import (
@@ -129,6 +130,9 @@ class DepthCameras(io.ComfyNode):
                 ),
                 io.String.Output(display_name="prompts", tooltip="A line per frame, for Multi-View Text Encode."),
                 io.String.Output(display_name="keyframe_prompts", tooltip="A line per key frame."),
+                io.Image.Output(
+                    display_name="cameras_preview", tooltip="The path of the cameras and where they look, from above."
+                ),
             ],
         )
 
@@ -179,6 +183,7 @@ class DepthCameras(io.ComfyNode):
             to_intermediate(depth_picture(cameras.depth, cameras.names)),
             prompt_lines(prompts),
             prompt_lines([prompts[view] for view in keyframes]),
+            to_intermediate(diagram(cameras)),
         )
 
 

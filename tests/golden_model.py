@@ -13,23 +13,9 @@ from safetensors.torch import load_file
 from mvdiffusion_pack.caa.weights.checkpoint import CAAWeights, read_caa
 from mvdiffusion_pack.geometry.panorama_views import PanoramaViews
 from mvdiffusion_pack.geometry.posed import PosedViews
+from mvdiffusion_pack.host.sd2 import narrower
 
 GOLDEN = Path(__file__).parent / "golden"
-UNET_CONFIG = {
-    "image_size": 32,
-    "out_channels": 4,
-    "model_channels": 32,
-    "channel_mult": (1, 2, 2, 2),
-    "num_res_blocks": [2, 2, 2, 2],
-    "use_spatial_transformer": True,
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_middle": 1,
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "num_head_channels": 32,
-    "context_dim": 32,
-    "use_linear_in_transformer": True,
-    "legacy": False,
-}
 
 
 @functools.cache
@@ -60,7 +46,7 @@ def golden_model(name: str = "pano", in_channels: int = 4, dtype: torch.dtype = 
     import comfy.supported_models
     import comfy.utils
 
-    config = comfy.supported_models.SD20({**UNET_CONFIG, "in_channels": in_channels})
+    config = comfy.supported_models.SD20({**narrower(32, 32), "in_channels": in_channels})
     config.unet_config["num_head_channels"] = 32
     config.set_inference_dtype(dtype, None)
     model = config.get_model({}, device=torch.device("cpu"))

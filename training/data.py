@@ -59,7 +59,7 @@ class Data:
 
     def _rendered(self, kind: Kind, encoder: Encoder, seed: int) -> Source:
         cameras = self.cameras
-        if kind.code_dims == 1:
+        if kind.scene != PanoramaViews.kind:
             return WalkedRooms(self.views, cameras.width, cameras.height, encoder, seed, self.rooms)
         return Rooms(cameras, encoder, kind, seed, self.rooms)
 
@@ -72,24 +72,21 @@ class Data:
 
 def check_data(data: Data, kind: Kind) -> None:
     """Raises InputError where cameras, pictures and kind do not belong together."""
-    posed = not isinstance(data.cameras, PanoramaViews)
-    if kind.code_dims == 1 and not posed:
-        raise InputError("kind is depth, and the cameras are Panorama Cameras, which have no depth: use Depth Cameras.")
-    if kind.code_dims != 1 and posed:
-        raise InputError(
-            f"kind is {kind.name}, and the cameras are Depth Cameras: use Panorama Cameras, or kind depth."
-        )
-    if not posed and not data.cameras.sampled:
+    cameras = data.cameras
+    if kind.scene != cameras.kind:
+        right = {"panorama": "Panorama Cameras", "sequence": "Depth Cameras, which know depth"}[kind.scene]
+        raise InputError(f"kind is {kind.name}, and the cameras are a {cameras.kind}'s: use {right}.")
+    if not cameras.sampled:
         raise InputError("the cameras are a cube's, whose faces do not overlap: choose ring, sphere or rings.")
-    if data.cameras.views == 1:
+    if cameras.views == 1:
         raise InputError("there is one camera, and a view alone has nobody to agree with: use at least 3.")
-    if data.cameras.width % 64 or data.cameras.height % 64:
+    if cameras.width % 64 or cameras.height % 64:
         raise InputError(
-            f"the cameras' views are {data.cameras.width} x {data.cameras.height} pixels: width and height must be "
-            "multiples of 64."
+            f"the cameras' views are {cameras.width} x {cameras.height} pixels: width and height must be multiples of "
+            "64."
         )
-    if apart := data.cameras.apart():
+    if apart := cameras.apart():
         raise InputError(
-            f"{data.cameras.name(apart[0])} overlaps no other, so nothing could be learnt there: use a larger fov or "
-            "more views."
+            f"{cameras.name(apart[0])} overlaps no other, so nothing could be learnt there: use a larger fov or more "
+            "views."
         )

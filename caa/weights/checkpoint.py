@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from statistics import mode
 import torch
 from safetensors.torch import save_file
 
+from ...geometry.files import appearing_whole
 from ..attention import codes
 from .kinds import Kind, Shapes, Widths, caa_prefix, expected_shapes, identify
 from .tensor_files import read_shapes, read_tensors
@@ -78,13 +78,8 @@ def write_slim(path: str | Path, weights: CAAWeights, dtype: torch.dtype) -> Non
         "base": weights.base,
         "prediction": weights.prediction,
     }
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".part")
-    try:
+    with appearing_whole(Path(path)) as unfinished:
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, unfinished, metadata)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _prefixes(prefix: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ class Kind:
 
     name: also the value of `kind` in the metadata of slim files.
     scene: the kind of scene that they know, `Scene.kind`.
+    base: the model whose UNet the published weights belong to, for people to read.
     in_channels: inputs of the UNet that the blocks were trained with.
     middle: where the middle block's CAA sits: 'inside' (between its first residual layer and its attention) or 'end'.
     code_dims: how many coordinates the position code has: 2 displacements, or 1 difference of depths.
@@ -25,6 +26,7 @@ class Kind:
 
     name: str
     scene: str
+    base: str
     in_channels: int
     middle: str
     code_dims: int
@@ -61,10 +63,18 @@ _AROUND = {
     "condition": False,
     "tuned": False,
 }
-PANORAMA = Kind("panorama", in_channels=4, **_AROUND)
-OUTPAINTING = Kind("outpainting", in_channels=9, **_AROUND)
+PANORAMA = Kind("panorama", base="SD 2 (512-base)", in_channels=4, **_AROUND)
+OUTPAINTING = Kind("outpainting", base="SD 2 inpainting (512)", in_channels=9, **_AROUND)
 DEPTH = Kind(
-    "depth", scene="sequence", in_channels=5, middle="end", code_dims=1, residual=True, condition=True, tuned=True
+    "depth",
+    scene="sequence",
+    base="SD 2 depth",
+    in_channels=5,
+    middle="end",
+    code_dims=1,
+    residual=True,
+    condition=True,
+    tuned=True,
 )
 KINDS = {kind.name: kind for kind in (PANORAMA, OUTPAINTING, DEPTH)}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -96,7 +95,7 @@ def _span(values: list[float]) -> str:
 
 def _some(cameras: Cameras, views: range) -> Cameras:
     chosen = list(views)
-    return replace(cameras, intrinsics=cameras.intrinsics[chosen], cam_to_world=cameras.cam_to_world[chosen], rings=())
+    return Cameras(cameras.intrinsics[chosen], cameras.cam_to_world[chosen], cameras.width, cameras.height)
 
 
 def _plan(cameras: Cameras, drawn: range) -> Image.Image:

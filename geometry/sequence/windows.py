@@ -13,26 +13,26 @@ Group = list[Window]
 Stage = list[Group]
 
 
-def sliding_windows(views: int, window: int, overlap: int) -> Group:
-    """Windows over all views, each sharing at least `overlap` views with the next; the last one ends with the views.
+def sliding_windows(views: int, window: int, shared: int) -> Group:
+    """Windows over all views, each sharing at least `shared` views with the next; the last one ends with the views.
 
-    window: how many views each holds, more than `overlap`; 0: all of them in one.
+    window: how many views each holds, more than `shared`; 0: all of them in one.
     """
     if not window or window >= views:
         return [tuple(range(views))]
     last = views - window
-    firsts = [*range(0, last, window - overlap), last]
+    firsts = [*range(0, last, window - shared), last]
     return [tuple(range(first, first + window)) for first in firsts]
 
 
-def interpolation_stages(keyframes: tuple[int, ...], window: int, overlap: int) -> list[Stage]:
+def interpolation_stages(keyframes: tuple[int, ...], window: int, shared: int) -> list[Stage]:
     """Groups of windows in which all views between known ones are made, stage by stage.
 
     When a stage is done, its views are known, too. The first and the last view of every window are known before its
     stage. Where two key frames are farther apart than a window, inner anchors come first. Groups know nothing of each
     other: as published, each gap between two key frames is made by itself.
     """
-    return _together(_gap_stages(tuple(range(a, b + 1)), window, overlap) for a, b in pairwise(keyframes))
+    return _together(_gap_stages(tuple(range(a, b + 1)), window, shared) for a, b in pairwise(keyframes))
 
 
 def rows_of_stage(stage: Stage) -> tuple[list[int], list[Window]]:
@@ -50,20 +50,20 @@ def rows_of_stage(stage: Stage) -> tuple[list[int], list[Window]]:
     return rows, windows
 
 
-def _gap_stages(views: Window, window: int, overlap: int) -> list[Stage]:
+def _gap_stages(views: Window, window: int, shared: int) -> list[Stage]:
     """The stages of the views between two known ones, which are the first and the last of them."""
     if len(views) <= 2:
         return []
     if not window or len(views) <= window:
         return [[[views]]]
-    windows = [tuple(views[i] for i in indices) for indices in sliding_windows(len(views), window, overlap)]
+    windows = [tuple(views[i] for i in indices) for indices in sliding_windows(len(views), window, shared)]
     ends = tuple(sorted({end for one in windows for end in (one[0], one[-1])}))
     if len(ends) <= window:
         return [[[ends]], [windows]]
     # Too far apart for one window of anchors: a coarse one, and then what is between.
     anchors = tuple(views[i * (len(views) - 1) // (window - 1)] for i in range(window))
     gaps = [views[views.index(a) : views.index(b) + 1] for a, b in pairwise(anchors)]
-    return [[[anchors]], *_together(_gap_stages(gap, window, overlap) for gap in gaps)]
+    return [[[anchors]], *_together(_gap_stages(gap, window, shared) for gap in gaps)]
 
 
 def _together(gaps: Iterable[list[Stage]]) -> list[Stage]:

@@ -21,11 +21,6 @@ NAMES = {
     "SDXLRefiner": "Stable Diffusion XL refiner",
     "SSD1B": "SSD-1B",
 }
-BASES = {
-    "panorama": "an ordinary MODEL (4 input channels)",
-    "outpainting": "an inpainting MODEL (9 input channels)",
-    "depth": "a depth MODEL such as SD 2 depth (5 input channels)",
-}
 
 
 def check_base(model, kind: Kind) -> None:
@@ -43,7 +38,8 @@ def check_base(model, kind: Kind) -> None:
         )
     if unet.in_channels != kind.in_channels:
         raise InputError(
-            f"kind is {kind.name}, and model's UNet has {unet.in_channels} input channels: take {BASES[kind.name]}."
+            f"kind is {kind.name}, which needs a UNet with {kind.in_channels} input channels, such as {kind.base} has, "
+            f"and model's has {unet.in_channels}: take such a MODEL, or another kind."
         )
     odd = [width for width in unet_widths(unet).by_block().values() if width % 32]
     if odd:

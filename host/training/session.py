@@ -236,7 +236,7 @@ class _Session:
     def _about(self) -> dict[str, object]:
         """What a resumed run must have, too, besides settings and data."""
         training, cameras = self.training, self.training.data.cameras
-        looking = (cameras.intrinsics, cameras.cam_to_world) if self.kind.code_dims == 2 else ()
+        looking = (cameras.intrinsics, cameras.cam_to_world) if cameras.kind == "panorama" else ()
         geometry = _hash(*(tensor.round(decimals=6) for tensor in looking))
         patches = training.model.get_key_patches("diffusion_model.input_blocks.0.0.weight").values()
         first = [entry[0][0] for entry in patches]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from in_process import ROOT
 from published_files import frozen_weights, golden_weights, manifest, published_frequencies, write_published
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -176,7 +177,8 @@ def test_other_files_are_refused_by_name(tmp_path):
 MEASURE = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
-import conftest  # loads the pack
+import in_process
+in_process.load_pack()
 from mvdiffusion_pack.caa.weights.checkpoint import read_caa
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 weights = read_caa(sys.argv[2])
@@ -188,7 +190,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_trainer_state_costs_no_memory(tmp_path):
     """Half a gigabyte of optimizer state in the file: reading takes a few megabytes."""
     write_published(tmp_path / "big.ckpt", golden_weights("pano"), extra=torch.zeros(2**27))
-    tests = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-c", MEASURE, str(tests), str(tmp_path / "big.ckpt")]
+    command = [sys.executable, "-c", MEASURE, str(ROOT / "scripts"), str(tmp_path / "big.ckpt")]
     grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert grown < 50_000  # kilobytes
