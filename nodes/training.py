@@ -128,6 +128,7 @@ def _learning() -> list[io.Input]:
             default=0,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=False,  # left out, front ends draw another seed for each queue: another run
             tooltip="Of new blocks, of the order of the panoramas, start yaws and noise.",
         ),
         io.Combo.Input(
