@@ -56,7 +56,7 @@ def check_run(
         )
     if kind is not None:
         check_prediction(guider.model_patcher, setup.prediction)
-        check_one_gpu(guider.model_patcher)
+        _check_one_gpu(guider.model_patcher)
     if guider.model_options.get("context_handler") is not None:
         raise ValueError(
             "Context Windows cannot be combined with Apply Cameras: they would tear the views of one scene apart. "
@@ -228,7 +228,7 @@ def _context_width(model) -> int | None:
     return model.model.model_config.unet_config.get("context_dim")
 
 
-def check_one_gpu(model) -> None:
+def _check_one_gpu(model) -> None:
     if model.get_additional_models_with_key("multigpu"):
         raise ValueError(
             "MVDiffusion's blocks run on one GPU, and this MODEL is split over several: remove the multi-GPU node."

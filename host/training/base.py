@@ -9,7 +9,6 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from ...caa.weights.kinds import Kind
 from ...geometry.input_error import InputError
 from ...training.schedule import Schedule
-from ..checks import check_one_gpu
 from ..inject import unet_widths
 
 NAMES = {
@@ -44,7 +43,11 @@ def check_base(model, kind: Kind) -> None:
     odd = [width for width in unet_widths(unet).by_block().values() if width % 32]
     if odd:
         raise InputError(f"model's UNet is {odd[0]} wide at a place for blocks, whose heads need a multiple of 32.")
-    check_one_gpu(model)
+    if model.get_additional_models_with_key("multigpu"):
+        raise InputError(
+            "model is split over several cards, and the graph trains on one: remove the multi-GPU node, or train on "
+            "all of them with torchrun and scripts/train.py."
+        )
     schedule_of(model)
 
 

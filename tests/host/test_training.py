@@ -1,13 +1,14 @@
-"""Train CAA with the real host's UNet, inside of inference mode as its executor runs nodes."""
+"""Train CAA with the real host's UNet."""
 
 from __future__ import annotations
 
 import comfy_nodes
 import pytest
 import torch
+from train_node import picture, train, without_validation
 
 from mvdiffusion_pack.caa.weights.checkpoint import read_caa
-from mvdiffusion_pack.nodes.training import ROOMS, TrainCAA
+from mvdiffusion_pack.training.validation import Validated
 
 pytestmark = pytest.mark.host
 
@@ -17,47 +18,28 @@ def demo(comfy):
     return comfy_nodes.demo()
 
 
-@pytest.fixture
-def output(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def output(tmp_path, monkeypatch, comfy):
     import folder_paths
 
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
     return tmp_path
 
 
-def picture(seed: int) -> torch.Tensor:
-    """(1, 64, 128, 3) soft colours."""
-    small = torch.rand(1, 3, 4, 8, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(small, size=(64, 128), mode="bilinear").movedim(1, -1)
-
-
-def train(demo, **changes):
-    """MODEL, LOSS_MAP and steps of the node, whose inputs all come as lists."""
-    inputs = {
-        "model": demo.model,
-        "clip": demo.clip,
-        "vae": demo.vae,
-        "cameras": demo.cameras,
-        "kind": "panorama",
-        "steps": 3,
-        "batch": 1,
-        "learning_rate": 1e-3,
-        "seed": 0,
-        "dtype": "fp32",
-        "run": "trial",
-    }
-    lists = {"images": [picture(0), picture(1)], "captions": ["one", "two"]}
-    lists |= {name: changes.pop(name) for name in ("images", "captions") if name in changes}
-    lists = {name: value for name, value in lists.items() if value is not None}
-    with torch.inference_mode():
-        return TrainCAA.execute(**lists, **{name: [value] for name, value in (inputs | changes).items()}).args
+@pytest.fixture
+def unvalidated(monkeypatch):
+    without_validation(monkeypatch)
 
 
 def state(demo) -> dict[str, torch.Tensor]:
     return {name: weight.clone() for name, weight in demo.model.model.state_dict().items()}
 
 
-def test_node_trains_and_leaves_the_model_as_it_was(demo, output):
+def run_folder(output):
+    return output / "mvdiffusion" / "training" / "trial"
+
+
+def test_node_trains_and_leaves_the_model_as_it_was(demo):
     before, options = state(demo), demo.model.model_options["transformer_options"]["mvdiffusion"]
     model, losses, steps = train(demo)
     assert steps == len(losses["loss"]) == 3
@@ -68,7 +50,7 @@ def test_node_trains_and_leaves_the_model_as_it_was(demo, output):
     assert torch.isfinite(latents).all()
 
 
-def test_trained_blocks_are_saved_and_loaded_and_sample_the_same(demo, output, monkeypatch):
+def test_trained_blocks_are_saved_and_loaded_and_sample_the_same(demo, monkeypatch, unvalidated):
     import folder_paths
 
     from mvdiffusion_pack.nodes.loaders import LoadMVDiffusion, SaveMVDiffusion
@@ -81,13 +63,36 @@ def test_trained_blocks_are_saved_and_loaded_and_sample_the_same(demo, output, m
     assert torch.equal(demo.sample(loaded), demo.sample(model))
 
 
-def test_more_steps_go_on_from_a_finished_run(demo, output):
+def test_more_steps_go_on_from_a_finished_run(demo, output, unvalidated):
     train(demo)
     _, losses, steps = train(demo, steps=5)
     assert steps == len(losses["loss"]) == 5
+    (saved,) = run_folder(output).glob("step_*/blocks.safetensors")
+    assert read_caa(saved).base == "Stable Diffusion 2"
 
 
-def test_training_unet_predicts_what_the_host_samples_with(demo, output):
+def test_stop_saves_and_the_same_graph_goes_on_bit_by_bit(demo, output, monkeypatch, unvalidated):
+    import comfy.model_management
+
+    _, whole, _ = train(demo, run="whole")
+    calls, poll = [], comfy.model_management.throw_exception_if_processing_interrupted
+
+    def stop_in_the_second_step() -> None:
+        calls.append(None)
+        if len(calls) == 70:  # a step asks some 30 times
+            raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", stop_in_the_second_step)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        train(demo)
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", poll)
+    (saved,) = run_folder(output).iterdir()
+    assert saved.name in ("step_00000001", "step_00000002", "step_00000003")
+    _, parts, _ = train(demo)
+    assert parts == whole
+
+
+def test_training_unet_predicts_what_the_host_samples_with(demo):
     from mvdiffusion_pack.host.training.unet import TrainingUNet, normal_mode
 
     x, sigma = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([2.0, 2.0])
@@ -102,12 +107,58 @@ def test_training_unet_predicts_what_the_host_samples_with(demo, output):
         torch.testing.assert_close(x - 2 * predicted, denoised, rtol=1e-4, atol=1e-4)
 
 
-def test_rooms_are_rendered_where_no_images_are_connected(demo, output):
+def test_training_unet_has_the_loras_of_the_model(demo):
+    from mvdiffusion_pack.host.training.unet import normal_mode, patched_weights
+
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+    model = demo.without_blocks.clone()
+    change = torch.full(model.model.state_dict()[key].shape, 0.5)
+    model.add_patches({key: ("diff", (change,))}, 0.5)
+    with torch.inference_mode(), normal_mode():
+        weights = patched_weights(model, torch.float32, torch.device("cpu"))
+    name = key.removeprefix("diffusion_model.")
+    torch.testing.assert_close(weights[name], model.model.state_dict()[key] + 0.25)
+    assert not any(weight.is_inference() for weight in weights.values())
+
+
+def test_rooms_are_rendered_where_no_images_are_connected(demo, unvalidated):
+    from mvdiffusion_pack.nodes.training import ROOMS
+
     _, losses, _ = train(demo, images=None, captions=None, source=ROOMS, rooms=2, steps=2)
     assert len(losses["loss"]) == 2
 
 
-def test_run_is_a_folder_whose_blocks_load_as_they_are(demo, output):
-    train(demo)
-    (saved,) = (output / "mvdiffusion" / "training" / "trial").glob("step_*/blocks.safetensors")
-    assert read_caa(saved).base == "Stable Diffusion 2"
+def test_validation_samples_a_panorama_and_measures_its_agreement(demo, monkeypatch):
+    from mvdiffusion_pack.host.training import showing
+
+    seen: list[Validated] = []
+    monkeypatch.setattr(showing.NodeView, "validated", lambda self, validated: seen.append(validated))
+    train(demo, steps=2, validate_every=1)
+    assert [one.step for one in seen] == [1, 2]
+    for one in seen:
+        assert one.loss > 0 and 0 < one.psnr < 100
+        assert showing.joined(one).size == (512, 256) or showing.joined(one).width == 2 * showing.joined(one).height
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_half_precision_and_all_the_rest_at_once(demo, dtype, unvalidated):
+    rest = {"ema": 0.9, "batch": 2, "accumulation": 2, "checkpointing": True, "warm_up": 1, "latents": "keep a few"}
+    model, losses, _ = train(demo, dtype=dtype, steps=2, **rest)
+    assert all(0 < loss < 100 for loss in losses["loss"])
+    assert torch.isfinite(demo.sample(model)).all()
+
+
+def test_going_on_from_the_models_own_blocks(demo, unvalidated):
+    from mvdiffusion_pack.host.setup import KEY
+
+    model, *_ = train(demo, start="those of the MODEL", steps=1, learning_rate=1e-7)
+    before, after = (one.get_additional_models_with_key(KEY)[0].model.read().tensors for one in (demo.model, model))
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-5)
+
+
+def test_batch_of_images_is_a_list_too(demo, unvalidated):
+    images = torch.cat([picture(0), picture(1)])
+    _, as_batch, _ = train(demo, images=[images], run="batch")
+    _, as_list, _ = train(demo, run="list")
+    assert as_batch == as_list
