@@ -26,11 +26,15 @@ class Encoder:
     @property
     def empty(self) -> Text:
         """The text of no caption, one row."""
-        return self._text("")
+        return self._kept_text("")
 
     def captions(self, captions: Sequence[str]) -> Text:
         """A row for each of them."""
-        return stacked([self._text(self._prefix + caption) for caption in captions])
+        return stacked([self._kept_text(self._prefix + caption) for caption in captions])
+
+    def passing_captions(self, captions: Sequence[str]) -> Text:
+        """The same of captions that hardly come again: they are not kept."""
+        return stacked([self._codec.text(self._prefix + caption) for caption in captions])
 
     def latents(self, pictures: torch.Tensor) -> torch.Tensor:
         """(N, 4, h, w) of (N, H, W, 3) pictures that are seen once."""
@@ -53,7 +57,7 @@ class Encoder:
         mask[GIVEN], given[GIVEN] = 0, latents[GIVEN]
         return torch.cat((mask, given), dim=1)
 
-    def _text(self, prompt: str) -> Text:
+    def _kept_text(self, prompt: str) -> Text:
         def make() -> dict[str, torch.Tensor]:
             text = self._codec.text(prompt)
             return {"tokens": text.tokens, **text.further}

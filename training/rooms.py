@@ -50,7 +50,7 @@ class Rooms:
         latents = self._encoder.latents(pictures)
         size = self._cameras.height, self._cameras.width
         inputs = self._encoder.inputs(self._kind, latents, size)
-        text = self._encoder.captions(captions)
+        text = self._encoder.passing_captions(captions)
         return Sample(f"room {seed} from yaw {yaw}", self._cameras, latents, text, inputs)
 
     def views(self, seed: int, yaw_deg: int) -> tuple[torch.Tensor, list[str]]:
@@ -96,7 +96,7 @@ class WalkedRooms:
             f"room {seed} on walk {path}",
             cameras,
             latents,
-            self._encoder.captions(captions),
+            self._encoder.passing_captions(captions),
             cameras.own_inputs(*latents.shape[2:]),
             known_ends(latents) if number % 2 else None,
         )

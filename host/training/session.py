@@ -138,7 +138,7 @@ class _Session:
         self.kind, self.schedule = training.settings.blocks_kind, schedule_of(training.model)
         cameras = training.data.cameras
         self.codec = HostCodec(training.model, training.clip, training.vae, (cameras.width, cameras.height))
-        self.cache = Cache(training.folder)
+        self.cache = Cache(training.folder / f"cache_{world.rank}")
         self.encoder = Encoder(self.codec, self.cache, training.prefix)
         self.device = comfy.model_management.get_torch_device()
         comfy.model_management.unload_all_models()

@@ -72,22 +72,24 @@ def test_more_steps_go_on_from_a_finished_run(demo, output, unvalidated):
 
 
 def test_stop_saves_and_the_same_graph_goes_on_bit_by_bit(demo, output, monkeypatch, unvalidated):
-    import comfy.model_management
+    import comfy.model_management as management
+
+    from mvdiffusion_pack.training.run import Run
 
     _, whole, _ = train(demo, run="whole")
-    calls, poll = [], comfy.model_management.throw_exception_if_processing_interrupted
+    apply, places = Run.apply, []
 
-    def stop_in_the_second_step() -> None:
-        calls.append(None)
-        if len(calls) == 70:  # a step asks some 30 times
-            raise comfy.model_management.InterruptProcessingException
+    def in_the_middle_of_a_step(self, name, x):
+        places.append(name)
+        if places.count("mid_inside") == 3:
+            management.interrupt_current_processing()
+        return apply(self, name, x)
 
-    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", stop_in_the_second_step)
-    with pytest.raises(comfy.model_management.InterruptProcessingException):
+    monkeypatch.setattr(Run, "apply", in_the_middle_of_a_step)
+    with pytest.raises(management.InterruptProcessingException):
         train(demo)
-    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", poll)
-    (saved,) = run_folder(output).iterdir()
-    assert saved.name in ("step_00000001", "step_00000002", "step_00000003")
+    monkeypatch.setattr(Run, "apply", apply)
+    assert [path.name for path in run_folder(output).iterdir()] == ["step_00000002"]
     _, parts, _ = train(demo)
     assert parts == whole
 
