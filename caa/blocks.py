@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from .attention import fast
-from .attention import plain as attention
+from .attention.fast import attend_fast
+from .attention.plain import attend_plainly
 from .attention.softmax import accumulation_dtype
 from .attention.tables import Tables
 from .condition import add_condition
@@ -31,9 +31,8 @@ class Attention(nn.Module):
         `norm` is the block's LayerNorm: queries and keys share it. `bands` are the block's frequencies (N,).
         """
         query = self.to_q(norm(x + tables.query_code(bands, x)))
-        # What the fast way keeps for a run is no part of any graph: training takes the plain one.
-        way = fast if tables.fast and not torch.is_grad_enabled() else attention
-        return self.to_out(way.attend(self, norm, x.flatten(0, 1), query.flatten(0, 3), tables, bands)).view_as(x)
+        attend = attend_fast if tables.fast else attend_plainly
+        return self.to_out(attend(self, norm, x.flatten(0, 1), query.flatten(0, 3), tables, bands)).view_as(x)
 
 
 class GatedProjection(nn.Module):

@@ -133,8 +133,8 @@ def seen_by_both(
 def _neighbouring_pairs(scene: Scene) -> list[tuple[int, int]]:
     """The pairs of neighbouring views, each once, ascending. Raises InputError for cameras that have none."""
     if scene.views == 1:
-        raise InputError("there is one camera, and a view alone has nothing to agree with", "one_camera")
-    pairs = {tuple(sorted((view, other))) for view, others in enumerate(scene.neighbours()) for other in others}
+        raise InputError("there is one camera, and a single view has nothing to agree with", "one_camera")
+    pairs = {(min(view, other), max(view, other)) for view, others in enumerate(scene.neighbours()) for other in others}
     if not pairs:
         raise InputError(
             "these cameras have no neighbours (the faces of a cube do not overlap), so there is nothing to compare",
@@ -146,11 +146,11 @@ def _neighbouring_pairs(scene: Scene) -> list[tuple[int, int]]:
 def _compared(planes: torch.Tensor, scene: Scene, view: int, other: int) -> Iterator[PairAgreement]:
     """Yields how two of (V, P * 3, h, w) views agree in each panorama; nothing where they share no pixel."""
     height, width = planes.shape[-2:]
-    pixels, errors = 0, 0.0
+    pixels, errors = 0, planes.new_zeros(planes.shape[1] // 3)
     for rows, theirs, overlap in _carried_over(planes[other], scene, view, other):
         squares = (theirs - planes[view, :, rows]).square_().unflatten(0, (-1, 3)).mean(1)
         pixels += int(overlap.sum())
-        errors = errors + (squares * overlap).sum((-2, -1))
+        errors += (squares * overlap).sum((-2, -1))
     if not pixels:
         return
     names = scene.name(view), scene.name(other)

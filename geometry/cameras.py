@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from .grid import middle
+from .input_error import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,21 +28,23 @@ class Cameras:
     width: int
     height: int
 
+    rings: ClassVar[tuple[int, ...]] = ()  # none: those of a panorama have some
+
     def __post_init__(self) -> None:
         views = self.intrinsics.shape[0]
         if self.intrinsics.shape != (views, 3, 3) or self.cam_to_world.shape != (views, 4, 4):
-            raise ValueError(
-                f"Cameras need intrinsics (V, 3, 3) and poses (V, 4, 4), not {tuple(self.intrinsics.shape)} and "
-                f"{tuple(self.cam_to_world.shape)}."
+            raise InputError(
+                f"cameras need intrinsics (V, 3, 3) and poses (V, 4, 4), not {tuple(self.intrinsics.shape)} and "
+                f"{tuple(self.cam_to_world.shape)}"
             )
         if {self.intrinsics.dtype, self.cam_to_world.dtype} != {torch.float64}:
-            raise ValueError(f"Cameras are float64, not {self.intrinsics.dtype} and {self.cam_to_world.dtype}.")
+            raise InputError(f"cameras are float64, not {self.intrinsics.dtype} and {self.cam_to_world.dtype}")
         if not (torch.isfinite(self.intrinsics).all() and torch.isfinite(self.cam_to_world).all()):
-            raise ValueError("The cameras hold NaN or infinite numbers: check their intrinsics and poses.")
+            raise InputError("the intrinsics or poses of the cameras hold NaN or infinite numbers")
         if (self.intrinsics[:, [0, 1], [0, 1]] <= 0).any():
-            raise ValueError("The cameras have focal lengths that are not positive: check their intrinsics.")
+            raise InputError("the cameras have focal lengths that are not positive")
         if not torch.allclose(self.rotation @ self.rotation.mT, torch.eye(3, dtype=torch.float64), atol=1e-4):
-            raise ValueError("The cameras' poses are not rigid: their 3 x 3 part must be a rotation.")
+            raise InputError("the cameras' poses are not rigid: their 3 x 3 part must be a rotation")
 
     @property
     def views(self) -> int:

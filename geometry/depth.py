@@ -200,4 +200,4 @@ def _inside(points: torch.Tensor, cameras: Cameras) -> torch.Tensor:
 def _check(cameras: Cameras, depth: torch.Tensor) -> None:
     shape = (cameras.views, cameras.height, cameras.width)
     if depth.shape != shape:
-        raise InputError(f"The depth of these cameras is {shape} (views, height, width), not {tuple(depth.shape)}.")
+        raise InputError(f"the depth of these cameras is {shape} (views, height, width), not {tuple(depth.shape)}")

@@ -6,7 +6,7 @@ align_corners=False: a picture spans -1..1 from edge to edge in both axes, at ev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, overload
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,18 @@ import torch.nn.functional as F
 if TYPE_CHECKING:
     from .cameras import Cameras
 
-Number = TypeVar("Number", int, float, torch.Tensor)
 EDGE = 1e-6  # more than rounding takes away from a distance of 0: where views only meet, no gap opens
 
 
-def middle(size: Number) -> Number:
+@overload
+def middle(size: float) -> float: ...
+
+
+@overload
+def middle(size: torch.Tensor) -> torch.Tensor: ...
+
+
+def middle(size):
     """The pixel coordinate in the middle of `size` pixels; of a block of pixels, counted from its first one."""
     return (size - 1) / 2
 

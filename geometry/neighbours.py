@@ -9,12 +9,13 @@ import torch
 from .overlap import shares
 
 if TYPE_CHECKING:
+    from .cameras import Cameras
     from .panorama_views import PanoramaViews
 
 LEAST_SHARE = 0.05  # views of different rings are neighbours if each sees more than this of the other's pixels
 
 
-def ring_neighbours(cameras: PanoramaViews) -> list[list[int]]:
+def ring_neighbours(cameras: Cameras) -> list[list[int]]:
     """For each view the two beside it in its ring, cyclic; the other one twice in a ring of two, as published.
 
     None for the views of cameras without rings.

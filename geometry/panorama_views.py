@@ -35,9 +35,7 @@ class PanoramaViews(Cameras):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rings and sum(self.rings) != self.views:
-            raise InputError(
-                f"The rings {self.rings} hold {sum(self.rings)} views, but there are {self.views} cameras."
-            )
+            raise InputError(f"the rings {self.rings} hold {sum(self.rings)} views, but there are {self.views} cameras")
 
     @property
     def sampled(self) -> bool:

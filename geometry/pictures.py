@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ import torch.nn.functional as F
 
 from .cameras import Cameras
 from .input_error import InputError
+
+if TYPE_CHECKING:
+    from .scene import Scene
 
 
 def check_pictures(pictures: torch.Tensor, name: str = "picture") -> None:
@@ -22,7 +26,7 @@ def check_pictures(pictures: torch.Tensor, name: str = "picture") -> None:
         raise InputError(f"there are NaN or infinite numbers in the {name}", "nan_pictures")
 
 
-def view_planes(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
+def view_planes(images: torch.Tensor, cameras: Cameras | Scene) -> torch.Tensor:
     """P * V images, panorama by panorama, as (V, P * 3, h, w) float32: of each view, all panoramas' colours.
 
     images: (P * V, h, w, 3 or 4), any floating type, any size of the cameras' aspect. Alpha is dropped. What is
@@ -32,7 +36,7 @@ def view_planes(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
     check_pictures(images, "images")
     count, height, width, _ = images.shape
     if count % cameras.views:
-        problem = "too few images" if count < cameras.views else "the images are no multiple of the cameras"
+        problem = "too few images" if count < cameras.views else "the images are not a multiple of the cameras"
         raise InputError(f"{problem}: {count} images, {cameras.views} cameras")
     if abs(width * cameras.height - height * cameras.width) > max(cameras.width, cameras.height) / 2:
         raise InputError(

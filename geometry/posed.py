@@ -49,7 +49,6 @@ class PosedViews(Cameras):
     view_noun: ClassVar[str] = "frame"
     scene_noun: ClassVar[str] = "sequence"
     closed: ClassVar[bool] = False
-    rings: ClassVar[tuple[int, ...]] = ()
     own_channels: ClassVar[int] = 1
     sampled: ClassVar[bool] = True
 
@@ -58,18 +57,18 @@ class PosedViews(Cameras):
         shape = (self.views, self.height, self.width)
         if self.depth.shape != shape or self.depth.dtype != torch.float32:
             raise InputError(
-                f"The depth of these cameras is float32 {shape} (views, height, width), not {self.depth.dtype} "
-                f"{tuple(self.depth.shape)}."
+                f"the depth of these cameras is float32 {shape} (views, height, width), not {self.depth.dtype} "
+                f"{tuple(self.depth.shape)}"
             )
         if not torch.isfinite(self.depth).all() or (self.depth < 0).any():
-            raise InputError("Depth is in finite metres, not negative, and 0 where there is no reading.")
+            raise InputError("depth is in finite metres, not negative, and 0 where there is no reading")
         if not self.names:
             object.__setattr__(self, "names", tuple(str(view) for view in range(self.views)))
         # Of a plain copy of the cameras: two that hold each other would outlive their last use.
         plain = Cameras(self.intrinsics, self.cam_to_world, self.width, self.height)
         self._is_part(DepthOverlaps(plain, self.depth), range(self.views))
         if len(self.names) != self.views or any(not 0 <= view < self.views for view in self.keyframes):
-            raise InputError(f"{len(self.names)} names and key frames {self.keyframes} for {self.views} cameras.")
+            raise InputError(f"{len(self.names)} names and key frames {self.keyframes} for {self.views} cameras")
 
     @property
     def overlaps(self) -> torch.Tensor:

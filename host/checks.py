@@ -45,11 +45,9 @@ def check_run(
     ratio = pixels_per_latent(guider.model_patcher.get_model_object("latent_format"))
     _check_latents(setup.cameras, noise, ratio)
     if not torch.isfinite(latent_image).all():
-        raise ValueError("The LATENT to be sampled holds NaN or infinite numbers: mend the node that it comes from.")
+        raise ValueError("The LATENT to be sampled holds NaN or infinite numbers: fix the node that it comes from.")
     if mask is not None and not torch.isfinite(mask).all():
-        raise ValueError(
-            "The noise mask of the LATENT holds NaN or infinite numbers: mend the node that it comes from."
-        )
+        raise ValueError("The noise mask of the LATENT holds NaN or infinite numbers: fix the node that it comes from.")
     if mask is not None and not mask.any():
         raise ValueError(
             "The noise mask of the LATENT is 0 everywhere, so nothing would be sampled: paint a mask, or leave it out."
@@ -75,8 +73,8 @@ def _check_no_easy_cache(options: dict) -> None:
     """Raises ValueError for the host's EasyCache, which would give one window what it has kept of another."""
     if mixes_windows_up(options):
         raise ValueError(
-            "EasyCache mixes up the windows of a depth sequence: use LazyCache in its place, or in Multi-View KSampler "
-            "set window to 0."
+            "EasyCache mixes up the windows of a depth sequence: use LazyCache instead, or set window to 0 in "
+            "Multi-View KSampler."
         )
 
 
@@ -147,7 +145,7 @@ def _check_latents(cameras: Scene, noise: torch.Tensor, ratio: int) -> None:
         )
     if noise.shape[0] % cameras.views:
         raise ValueError(
-            f"The LATENT holds {noise.shape[0]} views, which is no multiple of the {cameras.views} "
+            f"The LATENT holds {noise.shape[0]} views, which is not a multiple of the {cameras.views} "
             "cameras: it needs one latent per view, panorama by panorama."
         )
 
@@ -220,7 +218,7 @@ def _check_text(name: str, conditioning: dict, views: int, batch: int, context_w
             "CLIP of another model. Connect the CLIP that was loaded with this MODEL."
         )
     if not torch.isfinite(text).all():
-        raise ValueError(f"The {name} conditioning holds NaN or infinite numbers: mend the node that it comes from.")
+        raise ValueError(f"The {name} conditioning holds NaN or infinite numbers: fix the node that it comes from.")
 
 
 def _context_width(model) -> int | None:

@@ -71,8 +71,8 @@ def _check_given_images(name: str, conditioning: dict, cameras: Scene, shape: to
     for given in (latents, mask):
         if given is not None and not torch.isfinite(given).all():
             raise ValueError(
-                f"The given images or masks in the {name} conditioning hold NaN or infinite numbers: mend the picture "
-                "or the mask that InpaintModelConditioning gets."
+                f"The given images or masks in the {name} conditioning hold NaN or infinite numbers: fix the picture "
+                "or the mask that goes into InpaintModelConditioning."
             )
     if mask is not None and not mask.any():
         raise ValueError(

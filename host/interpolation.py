@@ -104,8 +104,8 @@ def _check_cameras(cameras: Scene) -> None:
     check_cameras(cameras)
     if not cameras.keyframes:
         raise ValueError(
-            f"{NODE}: cameras are those of the key frames alone, so that nothing lies between: connect `cameras` of "
-            "Depth Cameras, not `keyframe_cameras`."
+            f"{NODE}: cameras are those of the key frames alone, with nothing between them: connect `cameras` of Depth "
+            "Cameras, not `keyframe_cameras`."
         )
     if (cameras.keyframes[0], cameras.keyframes[-1]) != (0, cameras.views - 1):
         raise ValueError(f"{NODE}: the first and the last frame must be key frames, not {cameras.keyframes}.")
@@ -121,7 +121,7 @@ def _check_keyframes(latents: torch.Tensor, cameras: Scene, latent_format) -> No
             "frame, from Multi-View KSampler with `keyframe_cameras` of the same Depth Cameras."
         )
     if not torch.isfinite(latents).all():
-        raise ValueError(f"{NODE}: keyframes holds NaN or infinite numbers: mend the node that it comes from.")
+        raise ValueError(f"{NODE}: keyframes holds NaN or infinite numbers: fix the node that it comes from.")
 
 
 def _check_weights(model) -> None:
@@ -129,6 +129,6 @@ def _check_weights(model) -> None:
     if not patchers or patchers[0].model.kind != DEPTH:
         kind = "no MVDiffusion weights" if not patchers else f"{patchers[0].model.kind.name} weights"
         raise ValueError(
-            f"{NODE}: this MODEL holds {kind}, and only depth weights know how to make what lies between: load the "
-            "authors' depth_gen.ckpt."
+            f"{NODE}: this MODEL holds {kind}, and only depth weights can make the frames between key frames: load "
+            "the authors' depth_gen.ckpt."
         )

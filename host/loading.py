@@ -13,6 +13,7 @@ import torch
 
 from ..caa.weights.kinds import caa_prefix, identify
 from ..caa.weights.tensor_files import read_shapes, read_tensors
+from ..geometry.input_error import InputError
 from .quirks import without_dynamic
 from .sd2 import SD2_UNET
 
@@ -96,8 +97,8 @@ def _host_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     shapes, metadata = read_shapes(path)
     try:
         identify(shapes, metadata)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}", error.remedy) from None
     prefix = caa_prefix(shapes)
     outer = prefix.removesuffix("mv_base_model.")
     places = {"UNet": prefix + "unet.", "VAE": outer + "vae.", "text encoder": outer + "text_encoder."}

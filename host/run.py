@@ -64,7 +64,7 @@ class Run:
         """The tables at one feature size, made when first asked for: models are loaded then, and memory is known."""
         if (height, width) not in self._tables:
             fast, memory = self.attention == "auto", self._allowance.on(device)
-            self._tables[height, width] = Tables(self.correspondences(height, width), memory, fast)
+            self._tables[height, width] = Tables(self.correspondences(height, width), memory, fast, sampling=True)
         return self._tables[height, width]
 
     def correspondences(self, height: int, width: int) -> Correspondences:

@@ -76,9 +76,9 @@ def cameras_of_frames(
     overlaps = zip(key_cameras.names, best_overlaps(key_cameras).tolist(), strict=True)
     if weak := [name for name, overlap in overlaps if overlap <= min_overlap]:
         _log(
-            f"no other key frame overlaps key {named_frames(weak)} by more than min_overlap ({min_overlap:g}), so only "
-            "the key frames just before and after are looked at from there: a smaller stride or a larger "
-            "keyframe_overlap helps."
+            f"no other key frame overlaps key {named_frames(weak)} by more than min_overlap ({min_overlap:g}), so "
+            "they attend only to the key frames just before and after: a smaller stride or a larger keyframe_overlap "
+            "helps."
         )
     return cameras, images, prompts
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from .light import GAMMA
 from .room import SHAPES, Room
 
 TINY = 1e-9  # in place of a direction's part that is 0
-GAMMA = 2.2  # of displays
 
 Axes = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # along x, y and z
 

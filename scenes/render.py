@@ -1,7 +1,8 @@
-"""Pictures, depth and things of a room: rays against all primitives at once, in pieces of bounded memory."""
+"""Pictures, depth and things of a room: by torch, rays against all primitives at once, or by compiled code."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,14 +10,25 @@ from dataclasses import dataclass
 import torch
 
 from ..geometry.cameras import Cameras
-from .rays import GAMMA, Primitives, first_hits, in_own_axes, unit
+from . import traced
+from .light import (
+    AMBIENT,
+    AT_THE_POINT,
+    CORNER,
+    CORNER_WIDTH,
+    FALLOFF,
+    FROM_ABOVE,
+    GAMMA,
+    LAMP,
+    lamps,
+    offsets,
+)
+from .rays import Primitives, first_hits, in_own_axes, unit
 from .room import SHAPES, Room
 from .textures import accent_share
 
+ENGINES = ("auto", "torch", "numba")
 PAIRS = {"cpu": 2**19, "device": 2**26}  # rays times primitives in one piece
-LAMP_BELOW_CEILING, LAMP_WIDTH = 0.35, 0.4  # metres
-AMBIENT, LAMP, FALLOFF = 0.50, 1.15, 0.07  # FALLOFF: per square metre
-CORNER, CORNER_WIDTH = 0.35, 0.3  # how much darker corners are, and how many metres that reaches
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,23 +45,51 @@ class Rendering:
 
 
 def render(
-    room: Room, cameras: Cameras, samples: int = 3, device: torch.device | str = "cpu", pairs: int | None = None
+    room: Room,
+    cameras: Cameras,
+    samples: int = 3,
+    device: torch.device | str = "cpu",
+    pairs: int | None = None,
+    engine: str = "auto",
 ) -> Rendering:
     """What cameras inside a room see. Each pixel is the mean of `samples` x `samples` rays spread over it.
 
-    pairs: how many rays times primitives are worked on at once, about 100 bytes each; by default what suits the device.
-    Raises ValueError for cameras outside of the room, and for less than one sample.
+    pairs: how many rays times primitives torch works on at once, about 100 bytes each; by default as suits the device.
+    engine: "torch"; "numba", which renders on the CPU, on the calling thread and without the interpreter's lock; or
+        "auto": numba on the CPU, where it is installed. Their pictures differ only where rays graze edges.
+    Raises ValueError for cameras outside of the room, for less than one sample, and for what numba cannot do.
     """
     if samples < 1:
         raise ValueError(f"A pixel needs at least 1 sample, not {samples}.")
     _check_inside(room, cameras)
     device = torch.device(device)
-    pairs = pairs or PAIRS["cpu" if device.type == "cpu" else "device"]
+    if _chosen(engine, device, samples) == "numba":
+        return Rendering(*traced.trace(room, cameras, samples))
+    return _rendered(room, cameras, samples, device, pairs or PAIRS["cpu" if device.type == "cpu" else "device"])
+
+
+def _chosen(engine: str, device: torch.device, samples: int) -> str:
+    """The engine that renders: torch or numba."""
+    if engine not in ENGINES:
+        raise ValueError(f"Rooms are rendered by {', '.join(ENGINES[:-1])} or {ENGINES[-1]}, not by {engine}.")
+    fits = device.type == "cpu" and samples <= traced.MOST_SAMPLES
+    if engine == "numba" and not fits:
+        raise ValueError(
+            f"numba renders on the CPU, with up to {traced.MOST_SAMPLES} x {traced.MOST_SAMPLES} samples a pixel, not "
+            f"on {device} with {samples} x {samples}: choose the engine 'torch' or 'auto'."
+        )
+    if engine == "auto":
+        return "numba" if fits and importlib.util.find_spec("numba") else "torch"
+    return engine
+
+
+def _rendered(room: Room, cameras: Cameras, samples: int, device: torch.device, pairs: int) -> Rendering:
+    """The same by torch, in pieces of a picture."""
     primitives = Primitives.of(room, device)
     shape = (cameras.views, cameras.height, cameras.width)
     images = torch.empty((*shape, 3), device=device)
     depth, things = torch.empty(shape, device=device), torch.empty(shape, dtype=torch.int64, device=device)
-    lamps = _lamps(room, samples).to(device, torch.float32)
+    lamp = lamps(room.size[1], samples)[..., None].to(device, torch.float32)
     side = max(1, math.isqrt(pairs // (samples**2 * len(room.thing))))
     world_from_pixels = (cameras.rotation @ torch.linalg.inv(cameras.intrinsics)).to(device, torch.float32)
     origins = cameras.cam_to_world[:, :3, 3, None, None].to(device, torch.float32)
@@ -62,22 +102,9 @@ def render(
             depth[here], things[here] = z.view(size), primitives.thing[hit].view(size)
             rays = _directions(world_from_pixels[view], rows, columns, samples)
             z, hit = first_hits(primitives, origin, rays)
-            colours = _shaded(primitives, room.size, lamps, origin + z * rays, hit)
+            colours = _shaded(primitives, room.size, lamp, origin + z * rays, hit)
             images[here] = colours.mean(1).view(3, *size).movedim(0, -1)
     return Rendering(images, depth, things)
-
-
-def _lamps(room: Room, samples: int) -> torch.Tensor:
-    """(3, samples^2, 1) points of the lamp under the middle of the ceiling, one per sample: its shadows are soft."""
-    x, z = torch.meshgrid(_offsets(samples), _offsets(samples), indexing="ij")
-    height = torch.full_like(x, LAMP_BELOW_CEILING - room.size[1])
-    # Turned by a quarter against the pixel's own samples, which have the same order.
-    return torch.stack((z * LAMP_WIDTH, height, -x * LAMP_WIDTH)).view(3, -1, 1)
-
-
-def _offsets(samples: int) -> torch.Tensor:
-    """(samples,) evenly spread over -0.5..0.5."""
-    return (torch.arange(samples, dtype=torch.float64) + 0.5) / samples - 0.5
 
 
 def _tiles(height: int, width: int, side: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -91,7 +118,7 @@ def _directions(
     world_from_pixels: torch.Tensor, rows: tuple[int, int], columns: tuple[int, int], samples: int
 ) -> torch.Tensor:
     """(3, samples^2, pixels) directions with z = 1 in the camera, so that a ray's parameter is its depth."""
-    offset = _offsets(samples).to(world_from_pixels)
+    offset = offsets(samples).to(world_from_pixels)
     y = offset[:, None, None, None] + torch.arange(*rows).to(offset)[:, None]
     x = offset[:, None, None] + torch.arange(*columns).to(offset)
     x, y = torch.broadcast_tensors(x, y)
@@ -103,7 +130,7 @@ def _directions(
 def _shaded(
     primitives: Primitives,
     size: tuple[float, float, float],
-    lamps: torch.Tensor,
+    lamp: torch.Tensor,
     points: torch.Tensor,
     hit: torch.Tensor,
 ) -> torch.Tensor:
@@ -111,11 +138,11 @@ def _shaded(
     normal, u, v = _surface(primitives, points, hit)
     main, accent = primitives.colours[hit].movedim(-1, 0).unbind(-1)
     albedo = torch.lerp(main, accent, accent_share(primitives.texture[hit], u, v).expand_as(main))
-    to_lamp = lamps - points
+    to_lamp = lamp - points
     square = (to_lamp**2).sum(0)
     facing = ((normal * to_lamp).sum(0) / square.sqrt()).clamp(min=0)
-    lit = first_hits(primitives, lamps, -to_lamp)[0] > 1 - 1e-3
-    ambient = AMBIENT * (1 - 0.12 * normal[1]) * _openness(size, points, normal)
+    lit = first_hits(primitives, lamp, -to_lamp)[0] > 1 - AT_THE_POINT
+    ambient = AMBIENT * (1 - FROM_ABOVE * normal[1]) * _openness(size, points, normal)
     light = ambient + LAMP * facing * lit / (1 + FALLOFF * square)
     light += primitives.glow[hit] * (1 - light).clamp(min=0)
     return (albedo * light).clamp(0, 1) ** (1 / GAMMA)

@@ -3,8 +3,8 @@
     python scripts/test.py [--quick] [--host FOLDER]... [--all-hosts] [argument for pytest ...]
 
 The ComfyUI that is found (COMFYUI_PATH, the one the pack is installed in, ~/ComfyUI, ~/comfy/ComfyUI) runs all tests,
-each further one those that touch the host. Without any, the tests that need none are run. `--quick` runs lint and
-mathematics alone, in less than a minute.
+each further one, at the same time, those that touch the host. Without any, the tests that need none are run. `--quick`
+runs lint and mathematics alone, in less than a minute.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import argparse
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from comfy_host import HOW_TO_GET_COMFYUI, checked_host, find_comfyui, host_environment, host_version
-from environment import ROOT, enter, run_script
+from environment import ROOT, VENV, enter, run_script
 from web_lint import lint_web
 
 NO_TESTS = 5  # pytest's exit code when it found none
 HOSTLESS = ["--no-host", "-m", "not (host or server)"]
+FURTHER = ["-m", "(host or server) and not slow"]  # of hosts beside the first
 QUICK = ["--no-host", "-m", "not (host or server or slow or thorough)"]
 
 
@@ -41,18 +43,59 @@ def chosen_hosts(main: Path | None, args: argparse.Namespace) -> list[Path]:
     return list({host.resolve(): host for host in hosts}.values())
 
 
+def program(name: str, *args: str) -> list[str]:
+    """The command that runs a program of `.venv`. Not `python -m`: that would put the root on Python's path, where the
+    pack's folders hide the host's modules of the same names."""
+    return [str(Path(sys.executable).with_name(name + (".exe" if os.name == "nt" else ""))), *args]
+
+
 def tool(name: str, *args: str, environment: dict[str, str] | None = None) -> int:
-    """Runs a program of `.venv` in the project's root. Not `python -m`: that would put the root on Python's path, where
-    the pack's folders hide the host's modules of the same names."""
-    program = Path(sys.executable).with_name(name + (".exe" if os.name == "nt" else ""))
+    """The exit code of a program of `.venv`, run in the project's root."""
     sys.stdout.flush()
-    return subprocess.run([str(program), *args], cwd=ROOT, env=environment).returncode
+    return subprocess.run(program(name, *args), cwd=ROOT, env=environment).returncode
 
 
-def run_pytest(host: Path, selection: list[str], args: list[str]) -> int:
-    print(f"\ntesting with ComfyUI {host_version(host)} in {host}")
-    environment = {**os.environ, **host_environment(host), "COMFYUI_PATH": str(host)}
-    return tool("pytest", *selection, *args, environment=environment)
+def pytest_in(hosts: list[Path], args: list[str]) -> dict[str, int]:
+    """pytest's exit codes by host. The first one's tests run here, the others' beside it, each into a log."""
+    environments = [{**os.environ, **host_environment(host), "COMFYUI_PATH": str(host)} for host in hosts]
+    names = [f"ComfyUI {host_version(host)} in {host}" for host in hosts]
+    with ExitStack() as stack:
+        beside = [
+            stack.enter_context(Beside(["pytest", *FURTHER, *args], environment, host_version(host)))
+            for host, environment in zip(hosts[1:], environments[1:], strict=True)
+        ]
+        print(f"\ntesting with {names[0]}")
+        codes = [tool("pytest", *args, environment=environments[0])]
+        for name, other in zip(names[1:], beside, strict=True):
+            print(f"\ntesting with {name}")
+            code = other.wait()
+            codes.append(0 if code == NO_TESTS else code)
+    return {f"pytest with {name}": code for name, code in zip(names, codes, strict=True)}
+
+
+class Beside:
+    """A program of `.venv` that runs beside this one; what it says is shown when it has ended."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], name: str) -> None:
+        self.log = VENV / f"test-{name}.log"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                program(*command), cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing goes on when this program ends early."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
+
+    def wait(self) -> int:
+        code = self.process.wait()
+        print(self.log.read_text(encoding="utf-8", errors="replace"), flush=True)
+        return code
 
 
 def lint() -> dict[str, int]:
@@ -60,7 +103,6 @@ def lint() -> dict[str, int]:
     return {
         "ruff check": tool("ruff", "check"),
         "ruff format": tool("ruff", "format", "--check"),
-        "types": tool("basedpyright", "--level=error"),
         **lint_web(),
     }
 
@@ -70,16 +112,17 @@ def main() -> int:
     hosts = [] if args.quick else chosen_hosts(find_comfyui(), args)
     enter(hosts[0] if hosts else None, development=True)
     print(f"ComfyUI to test with: {', '.join(map(host_version, hosts)) or 'none'}", flush=True)
-    results = lint()
-    if args.quick:
-        results["quick tests"] = tool("pytest", *QUICK, *pytest_args)
-    elif not hosts:
-        print(f"\nno ComfyUI found, so no test that needs one is run: {HOW_TO_GET_COMFYUI}")
-        results["pytest without ComfyUI"] = tool("pytest", *HOSTLESS, *pytest_args)
-    for number, host in enumerate(hosts):
-        selection = ["-m", "(host or server) and not slow"] if number else []
-        code = run_pytest(host, selection, pytest_args)
-        results[f"pytest with ComfyUI {host_version(host)} in {host}"] = 0 if number and code == NO_TESTS else code
+    with Beside(["basedpyright", "--level=error"], dict(os.environ), "types") as types:
+        results = lint()
+        if args.quick:
+            results["quick tests"] = tool("pytest", *QUICK, *pytest_args)
+        elif not hosts:
+            print(f"\nno ComfyUI found, so no test that needs one is run: {HOW_TO_GET_COMFYUI}")
+            results["pytest without ComfyUI"] = tool("pytest", *HOSTLESS, *pytest_args)
+        else:
+            results |= pytest_in(hosts, pytest_args)
+        print("\ntypes")
+        results["types"] = types.wait()
     print()
     for name, code in results.items():
         print(f"{name}: {f'FAILED ({code})' if code else 'passed'}")

@@ -18,9 +18,10 @@ class Demo:
     cameras: Any
     positive: list
     negative: list
+    steps: int = 2
 
     def sample(self, model=None, **changes) -> torch.Tensor:
-        """The latents of Multi-View KSampler, two steps unless told otherwise."""
+        """The latents of Multi-View KSampler."""
         from mvdiffusion_pack.nodes.sampling import MultiViewKSampler
 
         settings = dict(
@@ -29,7 +30,7 @@ class Demo:
             positive=self.positive,
             negative=self.negative,
             seed=7,
-            steps=2,
+            steps=self.steps,
             cfg=3.0,
             sampler_name="ddim",
             scheduler="ddim_uniform",

@@ -23,6 +23,8 @@ if not torch.cuda.is_available():
 import comfy_host  # noqa: E402
 import in_process  # noqa: E402
 
+in_process.load_pack()  # at once: conftest.py files below import it
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-host", action="store_true", help="do not look for a ComfyUI: skip the tests that need one")
@@ -32,7 +34,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.host = None if config.getoption("--no-host") else comfy_host.find_comfyui(ROOT)
     if config.host is not None:
         in_process.start_host(config.host, "--cpu")
-    in_process.load_pack()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

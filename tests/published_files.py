@@ -19,13 +19,21 @@ import torch
 
 GOLDEN = Path(__file__).parent / "golden"
 SEEDS = {"pano": 1, "outpaint": 2, "depth": 3}
+CONV_IN = "mv_base_model.unet.conv_in.weight"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def manifest(name: str) -> dict[str, tuple[int, ...]]:
-    """Keys and shapes of 'pano', 'outpaint', 'depth' or, at SD 2's widths, 'pano_sd2', 'outpaint_sd2', 'depth_sd2'."""
-    text = (GOLDEN / f"{name}_manifest.json").read_text(encoding="utf-8")
-    return {key: tuple(shape) for key, shape in json.loads(text).items()}
+    """Keys and shapes of 'pano', 'outpaint', 'depth' or, at SD 2's widths, 'pano_sd2', 'outpaint_sd2', 'depth_sd2'.
+
+    An outpainting file differs from a panorama file in the inputs of its UNet alone.
+    """
+    text = (GOLDEN / f"{name.replace('outpaint', 'pano')}_manifest.json").read_text(encoding="utf-8")
+    shapes = {key: tuple(shape) for key, shape in json.loads(text).items()}
+    if name.startswith("outpaint"):
+        width, _, *kernel = shapes[CONV_IN]
+        shapes[CONV_IN] = (width, 9, *kernel)
+    return shapes
 
 
 def golden_weights(name: str, seed: int | None = None) -> dict[str, torch.Tensor]:

@@ -27,9 +27,14 @@ def smooth(directions: torch.Tensor) -> torch.Tensor:
 
 def view_directions(cameras: Cameras) -> torch.Tensor:
     """(V, h, w, 3) unit world directions of the views' pixel centres."""
+    return torch.stack([directions_of(cameras, view) for view in range(cameras.views)])
+
+
+def directions_of(cameras: Cameras, view: int) -> torch.Tensor:
+    """(h, w, 3) unit world directions of one view's pixel centres."""
     pixels = pixel_grid(cameras.width, cameras.height)
     pixels = torch.cat((pixels, torch.ones_like(pixels[..., :1])), dim=-1)
-    rays = pixels @ torch.linalg.inv(cameras.intrinsics)[:, None].mT @ cameras.rotation[:, None].mT
+    rays = pixels @ torch.linalg.inv(cameras.intrinsics[view]).mT @ cameras.rotation[view].mT
     return rays / rays.norm(dim=-1, keepdim=True)
 
 
@@ -44,7 +49,7 @@ def cameras_at(angles_deg: list[tuple[float, float]], fov_deg: float, width: int
 
 def seen_share(cameras: Cameras, view: int, other: int) -> float:
     """The share of a view's pixels that lie inside the other's picture."""
-    x, y, z = (view_directions(cameras)[view] @ cameras.rotation[other]).unbind(-1)
+    x, y, z = (directions_of(cameras, view) @ cameras.rotation[other]).unbind(-1)
     focal, middle = cameras.intrinsics[other, 0, 0], cameras.intrinsics[other, :2, 2]
     column, row = focal * x / z + middle[0], focal * y / z + middle[1]
     inside = (column > -0.5) & (column < cameras.width - 0.5) & (row > -0.5) & (row < cameras.height - 0.5) & (z > 0)

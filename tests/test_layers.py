@@ -21,10 +21,10 @@ BELOW = {
 }
 KNOWS_THE_HOST = {"host", "nodes"}
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "execution", "folder_paths", "latent_preview", "nodes", "server"}
-# Libraries that may be missing or take long to load, and the files that need them at once: others import these files
-# only in functions.
+FOLDERS_OF_GEOMETRY = {"panorama", "sequence", "figures"}  # which build on what stands in geometry/ itself
+# Libraries that may be missing or take long to load, and what needs them at once: others import that only in functions.
 OPTIONAL = {"cv2", "kornia", "numba", "triton"}
-NEED_THEM = {"caa/attention/triton_kernels.py"}
+NEED_THEM = ("caa/attention/triton_kernels", "scenes/compiled")
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,14 @@ def module_of(file: str) -> str:
     return file.removesuffix(".py").removesuffix("/__init__")
 
 
+def test_what_attention_consumes_knows_no_panorama_sequence_or_figure():
+    folders = {f"geometry/{folder}" for folder in FOLDERS_OF_GEOMETRY}
+    roots = [one for one in IMPORTS if one.own and PurePosixPath(one.file).parent.name == "geometry"]
+    wrong = [str(one) for one in roots if "/".join(one.target.split("/")[:2]) in folders]
+    assert roots
+    assert wrong == []
+
+
 def test_only_host_and_nodes_know_comfyui():
     wrong = [
         str(one)
@@ -136,10 +144,9 @@ def test_only_host_and_nodes_know_comfyui():
 
 
 def test_optional_libraries_are_imported_only_where_they_are_used():
-    modules = {module_of(file) for file in NEED_THEM}
-    needed = [one for one in IMPORTS if one.target in modules or (not one.own and one.package in OPTIONAL)]
+    needed = [one for one in IMPORTS if one.target.startswith(NEED_THEM) or (not one.own and one.package in OPTIONAL)]
     assert needed
-    assert [str(one) for one in needed if one.at_once and one.file not in NEED_THEM] == []
+    assert [str(one) for one in needed if one.at_once and not one.file.startswith(NEED_THEM)] == []
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from ..geometry.input_error import InputError
 
 FORMAT = 1
+FULL = re.compile(r"os error (28|112)\b")  # how safetensors says it on Unix and on Windows
 PREFIX, UNFINISHED, INFO = "step_", "unfinished_", "state.json"
 Write = Callable[[Path], None]
 
@@ -85,7 +87,7 @@ class States:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _not_saved(self, step: int, error: Exception) -> str:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "StorageFull" in str(error)
+        full = getattr(error, "errno", None) == errno.ENOSPC or bool(FULL.search(str(error)))
         reason = "the disk is full" if full else str(error)
         older = self.newest()
         kept = f"the state in {older} is kept" if older else "there is no older state"

@@ -18,7 +18,7 @@ from .objective import Noised, Objective, drawn
 from .resuming import load_moments, moments, resumable
 from .samples import Source
 from .settings import Settings
-from .state import States, read_tensors, write_tensors
+from .state import SaveError, States, read_tensors, write_tensors
 
 MOMENTS = "moments.safetensors"
 SMOOTHED = 20  # last steps whose mean time tells how much is left
@@ -112,7 +112,7 @@ class Trainer:
                     self.validate()
                 if stop:
                     return
-        except LossError:
+        except (LossError, SaveError):
             raise
         except BaseException:
             # Weights change in the optimizer's step alone: whatever stopped the run, they are those after `self.step`.

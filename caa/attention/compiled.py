@@ -12,19 +12,20 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _open = importlib.util.find_spec("triton") is not None
 
 
-def attend(query: torch.Tensor, *args) -> torch.Tensor | None:
-    """kernels.attend where there is a GPU, Triton, and a compiler that it can work with; else None.
+def attend_compiled(query: torch.Tensor, *args) -> torch.Tensor | None:
+    """kernels.launch where there is a GPU, Triton, and a compiler that it can work with; else None. Kernels
+    have no gradients.
 
     The first failure is one line in the log.
     """
     global _open
-    if not (_open and query.is_cuda and query.dtype in DTYPES):
+    if not (_open and query.is_cuda and query.dtype in DTYPES) or query.requires_grad:
         return None
     try:
         from . import triton_kernels as kernels
 
         with torch.cuda.device_of(query):  # Triton launches on the current one
-            return kernels.attend(query, *args)
+            return kernels.launch(query, *args)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler fails in any way it likes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 MB = 2**20
@@ -39,9 +40,13 @@ class Memory:
         self.code_bytes -= kept * size
         return kept
 
+    def may_project(self, size: int) -> bool:
+        """Whether `size` bytes that are projected of codes may be there at once."""
+        return size <= self.projected_bytes
+
     def keep_projected(self, size: int) -> bool:
-        """The same for what is projected of codes."""
-        kept = size <= self.projected_bytes
+        """The same as `keep_code` for what is projected of codes."""
+        kept = self.may_project(size)
         self.projected_bytes -= kept * size
         return kept
 
@@ -50,3 +55,9 @@ class Memory:
         kept = size <= self.waiting_bytes
         self.waiting_bytes -= kept * size
         return kept
+
+
+def split(rows: slice, at_once: int) -> Iterator[slice]:
+    """Parts of a range, `at_once` long, or of one element."""
+    for start in range(rows.start, rows.stop, max(1, at_once)):
+        yield slice(start, min(start + max(1, at_once), rows.stop))

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from .memory import split
 from .softmax import SCALE, Softmax, split_heads
-from .tables import Tables, split
+from .tables import Tables
 
 
-def attend(
+def attend_plainly(
     layer: nn.Module, norm: nn.Module, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
 ) -> torch.Tensor:
     """(N, C) attended values of (N, C) projected queries, N = B V h w, over (B V, h, w, C) features.
@@ -26,14 +27,14 @@ def attend(
     softmax = Softmax(query)
     wide = query.to(softmax.summed.dtype)  # products with half-precision keys are then exact
     _, height, width, channels = features.shape
-    for group in tables.groups(len(features) // tables.correspondences.views, features.device):
-        table = tables.plain(group.table, bands, features)
-        row_bytes = 4 * channels * len(group.key_views) * table.grid.shape[1]  # of one of about six tensors
+    for pairs in tables.sharing(len(features) // tables.correspondences.views, features.device):
+        table = tables.plain(pairs.table, bands, features)
+        row_bytes = 4 * channels * len(pairs.key_views) * table.grid.shape[1]  # of one of about six tensors
         for rows in split(slice(0, len(table.query)), tables.memory.piece_bytes // row_bytes):
-            samples = read_features(features[group.key_views], table.grid[rows])
+            samples = read_features(features[pairs.key_views], table.grid[rows])
             keys = norm((samples + table.code[rows]).to(features.dtype)).flatten(0, 1)
             key, value = split_heads(layer.to_k(keys)), split_heads(layer.to_v(keys))
-            here = group.queries(table.query[rows], height * width)
+            here = pairs.queries(table.query[rows], height * width)
             weights, fade = softmax.weigh(here, (wide[here][:, None] * key).sum(-1) * SCALE)
             softmax.add(here, fade, (weights[..., None] * value).sum(1))
     return softmax.result().to(features.dtype)

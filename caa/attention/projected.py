@@ -9,67 +9,98 @@ input z there. Only its spread needs z itself. docs/attention.md has it in full.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from .memory import Memory
 from .softmax import accumulation_dtype
 
 
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """Vectors x, (..., C), as the fast attention needs them.
+class Projected(NamedTuple):
+    """Vectors x, (..., C), pixels or position codes, as the fast attention reads them.
 
-    read: (..., 2 C), x' and behind it W_k (g x'), which are read together. value: (..., C), W_v (g x').
+    centred: x', less its mean over C. key: W_k (g x'). value: W_v (g x').
     """
-
-    read: torch.Tensor
-    value: torch.Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Bias:
-    """What a sample that sees nothing has, and every other one too: key, W_k b, and value, W_v b, both (1, C)."""
-
-    key: torch.Tensor
-    value: torch.Tensor
-
-    @staticmethod
-    def of(layer: nn.Module, norm: nn.Module, like: torch.Tensor) -> Bias:
-        """Those of a layer with to_k and to_v behind a LayerNorm, in the dtype and on the device of (..., C) `like`."""
-        normed = norm(like.new_zeros(1, like.shape[-1]))
-        return Bias(layer.to_k(normed), layer.to_v(normed))
-
-
-def project(layer: nn.Module, norm: nn.Module, bias: Bias, x: torch.Tensor) -> Projection:
-    """The projection of (..., C) vectors by a layer with to_k and to_v, behind a LayerNorm; in the dtype of x.
-
-    Only calls the layers as they are, so that LoRAs, paging and quantised weights work: W (g x') is
-    spread(x) (W norm(x) - W b).
-    """
-    variance, mean = torch.var_mean(x.to(accumulation_dtype(x.dtype)), dim=-1, correction=0, keepdim=True)
-    spread = (variance + norm.eps).sqrt()
-    normed, read = norm(x), x.new_empty(*x.shape[:-1], 2 * x.shape[-1])
-    centred, key = read.chunk(2, dim=-1)
-    centred.copy_(x - mean)
-    key.copy_((layer.to_k(normed) - bias.key) * spread)
-    return Projection(read, ((layer.to_v(normed) - bias.value) * spread).to(x.dtype))
-
-
-@dataclass(frozen=True, eq=False)
-class Codes:
-    """Position codes c, (n, S, C): centred, c' less its mean; key, W_k (g c'); value, W_v (g c')."""
 
     centred: torch.Tensor
     key: torch.Tensor
     value: torch.Tensor
 
-    @staticmethod
-    def of(layer: nn.Module, norm: nn.Module, bias: Bias, centred: torch.Tensor, at_once: int = 2**62) -> Codes:
-        """Projects (n, S, C) codes less their means, `at_once` rows at a time."""
-        parts = [project(layer, norm, bias, part) for part in centred.split(at_once)]
-        keys = torch.cat([part.read.chunk(2, dim=-1)[1] for part in parts])
-        return Codes(centred, keys, torch.cat([part.value for part in parts]))
+    def joined(self, codes: Projected) -> Projected:
+        """Those of (M, C) pixels, and behind them those of (R, S, C) codes: the sources of a `Piece`, in fp32 at least.
 
-    def __getitem__(self, rows: slice) -> Codes:
-        return Codes(self.centred[rows], self.key[rows], self.value[rows])
+        Half precision would be no faster to read, and has no room for the small weights of values.
+        """
+        wide = accumulation_dtype(self.centred.dtype)
+        joined = []
+        for pixels, code in zip(self, codes, strict=True):
+            both = pixels.new_empty(len(pixels) + code.shape[0] * code.shape[1], pixels.shape[1], dtype=wide)
+            both[: len(pixels)], both[len(pixels) :] = pixels, code.flatten(0, 1)
+            joined.append(both)
+        return Projected(*joined)
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """Projects by a layer's to_k and to_v behind a LayerNorm, calling them as they are.
+
+    So LoRAs, paging and quantised weights work: W (g x') is spread(x) (W norm(x) - W b).
+    key, value: (1, C), W_k b and W_v b, what a sample that sees nothing has and every other one has, too.
+    """
+
+    layer: nn.Module
+    norm: nn.Module
+    key: torch.Tensor
+    value: torch.Tensor
+
+    @staticmethod
+    def of(layer: nn.Module, norm: nn.Module, like: torch.Tensor) -> Layers:
+        """For vectors of the dtype and on the device of (..., C) `like`."""
+        normed = norm(like.new_zeros(1, like.shape[-1]))
+        return Layers(layer, norm, layer.to_k(normed), layer.to_v(normed))
+
+    def project(self, x: torch.Tensor) -> Projected:
+        """(..., C) vectors, in their dtype."""
+        variance, mean = torch.var_mean(x.to(accumulation_dtype(x.dtype)), dim=-1, correction=0, keepdim=True)
+        spread, normed = (variance + self.norm.eps).sqrt(), self.norm(x)
+        key = (self.layer.to_k(normed) - self.key) * spread
+        value = (self.layer.to_v(normed) - self.value) * spread
+        return Projected((x - mean).to(x.dtype), key.to(x.dtype), value.to(x.dtype))
+
+    def project_codes(self, codes: torch.Tensor, memory: Memory) -> Projected:
+        """(n, S, C) codes less their means, as many at once as `memory` allows; their `centred` is `codes`."""
+        if not len(codes):
+            return Projected(codes, codes, codes)
+        parts = [self.project(part) for part in codes.split(max(1, memory.piece_bytes // (4 * codes[0].numel())))]
+        return Projected(codes, torch.cat([part.key for part in parts]), torch.cat([part.value for part in parts]))
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Projects by the weights themselves, with the LayerNorm's gain in them: half the memory, and gradients are cheap.
+
+    to_key, to_value: (C, C). value: (1, C), W_v b.
+    """
+
+    to_key: torch.Tensor
+    to_value: torch.Tensor
+    value: torch.Tensor
+
+    @staticmethod
+    def of(layer: nn.Module, norm: nn.Module, dtype: torch.dtype) -> Weights:
+        """Those of a layer with to_k and to_v behind a LayerNorm, for vectors of `dtype`."""
+        to_key, to_value = ((projection.weight * norm.weight).to(dtype) for projection in (layer.to_k, layer.to_v))
+        return Weights(to_key, to_value, F.linear(norm.bias[None], layer.to_v.weight).to(dtype))
+
+    def project(self, x: torch.Tensor) -> Projected:
+        """(..., C) vectors."""
+        centred = (x - x.mean(-1, keepdim=True, dtype=accumulation_dtype(x.dtype))).to(self.to_key.dtype)
+        return self.project_codes(centred)
+
+    def project_codes(self, codes: torch.Tensor) -> Projected:
+        """(..., C) codes less their means."""
+        codes = codes.to(self.to_key.dtype)
+        return Projected(codes, F.linear(codes, self.to_key), F.linear(codes, self.to_value))

@@ -25,13 +25,11 @@ class Softmax:
     highest, total: (N, heads). summed: (N, heads, 32). In fp32, or float64 where the features are.
     """
 
-    def __init__(self, query: torch.Tensor, zeros: torch.Tensor | None = None) -> None:
-        """For (N, heads, 32) queries, which have seen `zeros` (N,) keys of logit 0 and value 0; by default none."""
+    def __init__(self, query: torch.Tensor) -> None:
+        """For (N, heads, 32) queries, which have seen no keys yet."""
         dtype = accumulation_dtype(query.dtype)
         self.total = torch.zeros(query.shape[:-1], dtype=dtype, device=query.device)
-        if zeros is not None:
-            self.total += zeros[:, None]
-        self.highest = torch.full_like(self.total, -torch.inf).masked_fill(self.total > 0, 0)
+        self.highest = torch.full_like(self.total, -torch.inf)
         self.summed = torch.zeros(query.shape, dtype=dtype, device=query.device)
 
     def weigh(self, queries: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from ...geometry.correspondence import Correspondences, Pair, SampleTable
+from .bags import Piece
 from .codes import code_of_zero, position_code
 from .memory import Memory
-from .projected import Bias, Codes
-from .reads import Batch, Reads, kept_codes
-from .softmax import accumulation_dtype
+from .projected import Layers, Projected
+from .reads import Reads, seen_codes
+from .softmax import HEAD, accumulation_dtype
 
 OUTSIDE = -3.0  # normalised coordinate whose bilinear taps all lie outside of any map
 PIECE = 2**16  # samples whose codes are held in float64 at once
@@ -37,7 +38,7 @@ class PlainTable:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class SharingPairs:
     """P pairs of views that share a table and whose query views are distinct.
 
     query_views, key_views: (P,) int64, among the B V views of the batch.
@@ -55,20 +56,27 @@ class Group:
 class Tables:
     """The tables of one run at one feature size. Geometry and codes are computed in float64 on the CPU, then cast.
 
-    What follows from cameras and weights stays on the device for the run, as far as `memory` allows; of the rest, codes
-    wait in the CPU's memory, or are made anew where that is short, too, and projected at each use. `fast`: whether
-    attention may take the way of fast.py.
+    What follows from cameras alone stays on the device for as long as the tables live, as far as `memory` allows; of
+    the rest, codes wait in the CPU's memory, or are made anew where that is short, too.
+
+    fast: whether attention takes the way of fast.py, or the plain one.
+    sampling: whether the blocks' weights stay as they are for as long as the tables live. The fast way then calls the
+        layers, whatever they do with their weights, and keeps what follows from weights and cameras: gradients of
+        features are right, those of weights are not. Otherwise, as in training, it reads the weights at each use: all
+        gradients are right, and weights may change between uses without a word to the tables.
     """
 
-    def __init__(self, correspondences: Correspondences, memory: Memory | None = None, fast: bool = True) -> None:
+    def __init__(
+        self, correspondences: Correspondences, memory: Memory | None = None, fast: bool = True, sampling: bool = False
+    ) -> None:
         self.correspondences = correspondences
         self.memory = memory or Memory()
-        self.fast = fast
+        self.fast, self.sampling = fast, sampling
         self._made: dict[tuple, Any] = {}
 
-    def groups(self, batch: int, device: torch.device) -> list[Group]:
+    def sharing(self, batch: int, device: torch.device) -> list[SharingPairs]:
         """All pairs of a batch of that many panoramas, grouped."""
-        return self._once(("groups", batch, device), lambda: _groups(self.correspondences, batch, device))
+        return self._once(("sharing", batch, device), lambda: _sharing(self.correspondences, batch, device))
 
     def plain(self, table: int, bands: torch.Tensor, like: torch.Tensor) -> PlainTable:
         """Table number `table` for features of the dtype and device of `like`; `bands` are (N,) frequencies."""
@@ -81,7 +89,7 @@ class Tables:
         return PlainTable(
             self._once(("query", *place), lambda: samples.query.to(like.device)),
             self._once(("grid", *place), lambda: self._grid(samples, like)),
-            self._kept(("code", *place, tuple(bands.tolist())), code, like).to(like.device),
+            self._kept_code(("code", *place, tuple(bands.tolist())), code, like).to(like.device),
         )
 
     def reads(self, like: torch.Tensor) -> Reads:
@@ -89,22 +97,17 @@ class Tables:
         dtype = accumulation_dtype(like.dtype)
         return self._once(("reads", dtype, like.device), lambda: Reads.of(self.correspondences, dtype, like.device))
 
-    def batches(self, panoramas: int, like: torch.Tensor) -> list[Batch]:
-        """Those of `reads` in a batch of that many panoramas: queries and views count through all of them."""
+    def pieces(self, like: torch.Tensor, together: bool) -> list[Piece]:
+        """Who reads what of `reads` in a batch of (B V, h, w, C) features: all together, or each view by itself."""
 
-        def make() -> list[Batch]:
-            views = torch.arange(panoramas, device=like.device)[:, None, None] * self.correspondences.views
-            size = self.correspondences.height * self.correspondences.width
-            return [
-                Batch(
-                    batch.rows,
-                    (batch.query + views * size).flatten(0, 1),
-                    (batch.key_view + views).flatten(0, 1).int(),
-                )
-                for batch in self.reads(like).batches
-            ]
+        def make() -> list[Piece]:
+            reads, views = self.reads(like), self.correspondences.views
+            parts = [range(views)] if together else [range(view, view + 1) for view in range(views)]
+            return [Piece.of(reads, panoramas, heads, part, self.memory.piece_bytes) for part in parts]
 
-        return self._once(("batches", panoramas, like.device), make)
+        panoramas, heads = len(like) // self.correspondences.views, like.shape[-1] // HEAD
+        key = "pieces", panoramas, heads, together, accumulation_dtype(like.dtype), like.device
+        return self._once(key, make)
 
     def query_code(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """(C,) the code of queries; of depth, whose code is half as long, it is zero."""
@@ -115,32 +118,33 @@ class Tables:
         """(R, S, C) codes of the rows of `reads`, less their means over C; on the CPU where memory is short."""
 
         def make() -> torch.Tensor:
-            kept = kept_codes(self.correspondences)
-            codes = torch.empty(*kept[0].shape[:2], like.shape[-1], dtype=like.dtype)
+            seen = seen_codes(self.correspondences)
+            codes = torch.empty(*seen[0].shape[:2], like.shape[-1], dtype=like.dtype)
             first = 0
-            for part in _codes(*kept, bands):
+            for part in _codes(*seen, bands):
                 codes[first : first + len(part)] = part - part.mean(-1, keepdim=True)
                 first += len(part)
             return codes
 
-        return self._kept(("centred", like.dtype, like.device, tuple(bands.tolist())), make, like)
+        return self._kept_code(("centred", like.dtype, like.device, tuple(bands.tolist())), make, like)
 
-    def projected(self, layer: nn.Module, norm: nn.Module, bands: torch.Tensor, like: torch.Tensor) -> Codes | None:
-        """The codes of `codes`, projected by the layer; None where memory is short: they are projected at each use."""
+    @torch.no_grad()
+    def layers(self, layer: nn.Module, norm: nn.Module, like: torch.Tensor) -> Layers:
+        """What projects while sampling: the layer behind its norm, as they are."""
+        return self._once(("layers", layer, like.dtype, like.device), lambda: Layers.of(layer, norm, like))
 
-        def make() -> Codes | None:
+    @torch.no_grad()
+    def projected(self, layers: Layers, bands: torch.Tensor, like: torch.Tensor) -> Projected | None:
+        """The codes of `codes`, projected for a sampling run; None where memory is short: they are at each use."""
+
+        def make() -> Projected | None:
             codes = self.codes(bands, like)
             on_device = codes.device == like.device
             if not (on_device and self.memory.keep_projected(2 * codes.numel() * codes.element_size())):
                 return None
-            at_once = max(1, self.memory.piece_bytes // (4 * codes.shape[1] * codes.shape[2]))
-            return Codes.of(layer, norm, self.bias(layer, norm, like), codes, at_once)
+            return layers.project_codes(codes, self.memory)
 
-        return self._once(("projected", layer, like.dtype, like.device), make)
-
-    def bias(self, layer: nn.Module, norm: nn.Module, like: torch.Tensor) -> Bias:
-        """What the layer gives to samples that see nothing."""
-        return self._once(("bias", layer, like.dtype, like.device), lambda: Bias.of(layer, norm, like))
+        return self._once(("projected", layers.layer, like.dtype, like.device), make)
 
     def _once(self, key: tuple, make: Callable[[], T]) -> T:
         if key not in self._made:
@@ -152,26 +156,24 @@ class Tables:
         normalised = torch.where(table.valid[..., None], (2 * table.coords + 1) / size - 1, OUTSIDE)
         return normalised.to(accumulation_dtype(like.dtype)).to(like.device)
 
-    def _kept(self, key: tuple, make: Callable[[], torch.Tensor], like: torch.Tensor) -> torch.Tensor:
-        """Codes, made once and kept on the device of `like` or on the CPU, as far as memory allows."""
+    def _kept_code(self, key: tuple, make: Callable[[], torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+        """Codes, made once and kept on the device of `like` or on the CPU, as far as memory allows.
+
+        They are normal tensors even where the host is in inference mode, so that training may use them.
+        """
         if key in self._made:
             return self._made[key]
-        code = make()
-        size = code.numel() * code.element_size()
-        if self.memory.keep_code(size):
-            self._made[key] = code.to(like.device)
-        elif self.memory.keep_waiting(size):
-            self._made[key] = code
+        with torch.inference_mode(False), torch.no_grad():
+            code = make()
+            size = code.numel() * code.element_size()
+            if self.memory.keep_code(size):
+                self._made[key] = code.to(like.device)
+            elif self.memory.keep_waiting(size):
+                self._made[key] = code
         return self._made.get(key, code)
 
 
-def split(rows: slice, at_once: int) -> Iterator[slice]:
-    """Parts of a range, `at_once` long, or of one element."""
-    for start in range(rows.start, rows.stop, max(1, at_once)):
-        yield slice(start, min(start + max(1, at_once), rows.stop))
-
-
-def _groups(correspondences: Correspondences, batch: int, device: torch.device) -> list[Group]:
+def _sharing(correspondences: Correspondences, batch: int, device: torch.device) -> list[SharingPairs]:
     """The pairs by table; a query view that uses one table twice (two views) has its second pair in another group."""
     members: dict[tuple[int, int], list[Pair]] = {}
     for pair in correspondences.pairs:
@@ -181,7 +183,7 @@ def _groups(correspondences: Correspondences, batch: int, device: torch.device) 
         members.setdefault((pair.table, turn), []).append(pair)
     first = correspondences.views * torch.arange(batch)[:, None]
     return [
-        Group(
+        SharingPairs(
             table,
             (first + torch.tensor([pair.query_view for pair in group])).flatten().to(device),
             (first + torch.tensor([pair.key_view for pair in group])).flatten().to(device),

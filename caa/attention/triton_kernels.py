@@ -11,11 +11,11 @@ import torch
 import triton
 import triton.language as tl
 
-from .projected import Codes, Projection
+from .projected import Projected
 from .reads import Reads
 from .softmax import HEAD, SCALE
 
-BLOCK = 16  # queries per program
+QUERIES = 16  # queries per program
 CHUNK = 64  # channels per step of a sum over all
 
 
@@ -47,7 +47,7 @@ def scales_kernel(
                 for tap in range(4):
                     pixel = first + tl.load(pixels + at * 4 + tap, mask=some, other=0)
                     weight = tl.load(weights + at * 4 + tap, mask=some, other=0.0)
-                    read = tl.load(maps + pixel[:, None] * 2 * width + channel[None, :], mask=mask, other=0.0)
+                    read = tl.load(maps + pixel[:, None] * width + channel[None, :], mask=mask, other=0.0)
                     z += weight[:, None] * read.to(tl.float32)
                 total += tl.sum(z * z, 1)
             tl.store(scales + out * samples + sample, 1 / tl.sqrt(total / width + eps), mask=some)
@@ -55,7 +55,7 @@ def scales_kernel(
 
 @triton.jit
 def attend_kernel(
-    queries, maps, values, code_keys, code_values, pixels, weights, valid, unseen, entry_rows, entry_views, scales,
+    queries, keys, values, code_keys, code_values, pixels, weights, valid, unseen, entry_rows, entry_views, scales,
     attended, size, views, logit_scale,
     width: tl.constexpr, entries: tl.constexpr, samples: tl.constexpr, block: tl.constexpr, head: tl.constexpr,
 ):  # fmt: skip
@@ -87,7 +87,7 @@ def attend_kernel(
                 for tap in range(4):
                     pixel = (first + tl.load(pixels + at * 4 + tap, mask=seen, other=0))[:, None]
                     weight = tl.load(weights + at * 4 + tap, mask=seen, other=0.0)[:, None]
-                    key_read = tl.load(maps + pixel * 2 * width + width + own, mask=mask, other=0.0)
+                    key_read = tl.load(keys + pixel * width + own, mask=mask, other=0.0)
                     value_read = tl.load(values + pixel * width + own, mask=mask, other=0.0)
                     key += weight * key_read.to(tl.float32)
                     value += weight * value_read.to(tl.float32)
@@ -104,23 +104,23 @@ def attend_kernel(
     tl.store(target, result.to(attended.dtype.element_ty), mask=inside[:, None])
 
 
-def attend(query: torch.Tensor, pixels: Projection, codes: Codes, reads: Reads, eps: float) -> torch.Tensor:
+def launch(query: torch.Tensor, pixels: Projected, codes: Projected, reads: Reads, eps: float) -> torch.Tensor:
     """(N, C) attended values less W_v b of (N, C) queries, N = B V h w, over projected pixels (N, C)."""
     width, samples, entries = query.shape[1], reads.pixel.shape[1], reads.entry_row.shape[1]
     size = len(reads.unseen) // reads.views
     views = len(query) // size
-    blocks = triton.cdiv(size, BLOCK)
+    blocks = triton.cdiv(size, QUERIES)
     scales = torch.empty((len(query), entries, samples), dtype=torch.float32, device=query.device)
     valid = reads.valid.view(torch.uint8)
     walked = reads.entry_row, reads.entry_view
     scales_kernel[blocks, views, entries](
-        pixels.read, codes.centred, reads.pixel, reads.weight, *walked, scales,
-        size, reads.views, eps, width=width, entries=entries, samples=samples, block=BLOCK, chunk=CHUNK,
+        pixels.centred, codes.centred, reads.pixel, reads.weight, *walked, scales,
+        size, reads.views, eps, width=width, entries=entries, samples=samples, block=QUERIES, chunk=CHUNK,
     )  # fmt: skip
     attended = torch.empty_like(query)
     attend_kernel[blocks, views, width // HEAD](
-        query, pixels.read, pixels.value, codes.key, codes.value, reads.pixel, reads.weight, valid, reads.unseen,
+        query, pixels.key, pixels.value, codes.key, codes.value, reads.pixel, reads.weight, valid, reads.unseen,
         *walked, scales, attended, size, reads.views, SCALE,
-        width=width, entries=entries, samples=samples, block=BLOCK, head=HEAD,
+        width=width, entries=entries, samples=samples, block=QUERIES, head=HEAD,
     )  # fmt: skip
     return attended

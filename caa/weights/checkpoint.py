@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from ...geometry.files import appearing_whole
+from ...geometry.input_error import InputError
 from ..attention import codes
 from .kinds import Kind, Shapes, Widths, caa_prefix, expected_shapes, identify
 from .tensor_files import read_shapes, read_tensors
@@ -45,7 +46,7 @@ def read_caa(path: str | Path) -> CAAWeights:
     Reading a 6.9 GB dump at SD 2's widths takes 8 MB of memory; what is used of its blocks (590 MB in fp32) is paged in
     later, and can be paged out again.
 
-    Raises ValueError with one sentence: not MVDiffusion's (and what it is), missing or unexpected keys, wrong shapes.
+    Raises InputError for a file that is not MVDiffusion's (and what it is), missing or unexpected keys, wrong shapes.
     """
     shapes, metadata = read_shapes(path)
     try:
@@ -54,8 +55,8 @@ def read_caa(path: str | Path) -> CAAWeights:
         ours = {_own_name(key, prefix): shape for key, shape in shapes.items() if _is_own(key, prefix)}
         widths = _widths(ours)
         _check(ours, expected_shapes(kind, widths))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}", error.remedy) from None
     tensors = read_tensors(path, _prefixes(prefix))
     tensors = {_own_name(key, prefix): tensor for key, tensor in tensors.items()}
     told = metadata.get("base", BASE), metadata.get("prediction", "eps")
@@ -99,7 +100,7 @@ def _published_name(key: str) -> str:
 
 
 def _widths(shapes: Shapes) -> Widths:
-    """Widths from the first dimension that most of a block's tensors share. Blocks left out are a ValueError."""
+    """Widths from the first dimension that most of a block's tensors share. Blocks left out are an InputError."""
     firsts: dict[str, list[int]] = {}
     for key, shape in shapes.items():
         if not key.startswith("condition_") and FREQUENCIES not in key:
@@ -110,7 +111,7 @@ def _widths(shapes: Shapes) -> Widths:
         block for block in ("mid", *(f"{s}.{i}" for s in ("encoder", "decoder") for i in levels)) if block not in firsts
     ]
     if missing:
-        raise ValueError(f"the blocks {_some(map(_published_name, missing))} are missing: the file is incomplete")
+        raise InputError(f"the blocks {_some(map(_published_name, missing))} are missing", "get_again")
     width = {block: mode(values) for block, values in firsts.items()}
     return Widths(
         encoder=tuple(width[f"encoder.{level}"] for level in levels),
@@ -120,7 +121,7 @@ def _widths(shapes: Shapes) -> Widths:
 
 
 def _check(shapes: Shapes, expected: Shapes) -> None:
-    """Raise ValueError, one sentence, unless the keys and shapes are those expected."""
+    """Raises InputError unless the keys and shapes are those expected."""
     missing = [_published_name(key) for key in expected if key not in shapes]
     unexpected = [_published_name(key) for key in shapes if key not in expected]
     wrong = [
@@ -134,7 +135,7 @@ def _check(shapes: Shapes, expected: Shapes) -> None:
         if keys
     ]
     if faults:
-        raise ValueError(f"the CAA weights do not fit together ({'; '.join(faults)}): get the file again")
+        raise InputError(f"the CAA weights do not fit together ({'; '.join(faults)})", "get_again")
 
 
 def _some(names: Iterable[str], limit: int = 3) -> str:

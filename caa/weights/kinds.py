@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from ...geometry.input_error import InputError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -149,11 +152,11 @@ def identify(shapes: Shapes, metadata: Mapping[str, str]) -> Kind:
     """The kind of weights in a file with these keys and shapes (as they stand in it) and this safetensors metadata.
 
     Slim files hold no UNet: theirs is the kind that the metadata names, and without metadata panorama rather than
-    outpainting. Raises ValueError with one sentence, which says what the file is instead and what to do with it.
+    outpainting. Raises InputError, which says what the file is instead.
     """
     prefix = caa_prefix(shapes)
     if prefix is None:
-        raise ValueError(_what_else(shapes))
+        raise _what_else(shapes)
     residual = any(key.startswith(f"{prefix}cp_blocks_") and ".resnet." in key for key in shapes)
     kinds = [kind for kind in KINDS.values() if kind.residual == residual]
     conv_in = shapes.get(f"{prefix}unet.conv_in.weight")
@@ -166,49 +169,61 @@ def identify(shapes: Shapes, metadata: Mapping[str, str]) -> Kind:
         kinds = [kind for kind in kinds if kind.name == metadata["kind"]]
     if not kinds:
         blocks = "depth" if residual else "panorama"
-        raise ValueError(f"the file holds {blocks} blocks beside {said}, which do not belong together: get it again")
+        raise InputError(f"the file holds {blocks} blocks beside {said}, which do not belong together", "get_again")
     return kinds[0]
 
 
-# What people choose by mistake, by a pattern in its keys. The first that matches is taken, so the special ones lead.
-_OTHERS = (
-    (
-        r"lora_(up|down|A|B|a|b)\b|\.lora\.|hada_w1|lokr_w1",
-        "is a LoRA, not MVDiffusion weights: apply it to the MODEL with Load LoRA instead",
+class _Other(NamedTuple):
+    """What people choose by mistake: a pattern in its keys, what it is, and the name of what to do with it."""
+
+    keys: str
+    fact: str
+    remedy: str
+
+
+_SINGLE_VIEW = _Other(
+    r"^mv_base_model\.",
+    "holds no CAA blocks (depth_single_view is such a file, made before they are trained)",
+    remedy="multi_view_checkpoint",
+)
+_OTHERS = (  # the first that matches is taken, so the special ones lead
+    _Other(
+        r"lora_(up|down|A|B|a|b)\b|\.lora\.|hada_w1|lokr_w1", "is a LoRA, not MVDiffusion weights", remedy="load_lora"
     ),
-    (
+    _Other(
         r"^control_model\.|controlnet_|zero_convs\.|input_hint_block\.",
-        "is a ControlNet, not MVDiffusion weights: load it with Load ControlNet Model instead",
+        "is a ControlNet, not MVDiffusion weights",
+        remedy="load_controlnet",
     ),
-    (
-        r"^mv_base_model\.",
-        "holds no CAA blocks (depth_single_view is such a file, made before they are trained): "
-        "choose the authors' multi-view checkpoint instead",
-    ),
-    (
+    _SINGLE_VIEW,
+    _Other(
         r"diffusion_model\.|^input_blocks\.|^(unet\.)?down_blocks\.",
-        "is a plain Stable Diffusion model without CAA blocks: load it with Load Checkpoint, "
-        "and pass its MODEL through Load MVDiffusion with a file of MVDiffusion weights",
+        "is a plain Stable Diffusion model without CAA blocks",
+        remedy="load_checkpoint",
     ),
-    (
+    _Other(
         r"^(vae\.|first_stage_model\.)?(en|de)coder\.(conv_in|mid|down|up)",
-        "is a VAE alone, not MVDiffusion weights: load it with Load VAE instead",
+        "is a VAE alone, not MVDiffusion weights",
+        remedy="load_vae",
     ),
-    (
+    _Other(
         r"text_model\.|transformer\.resblocks\.|^encoder\.block\.0\.layer",
-        "is a text encoder alone, not MVDiffusion weights: load it with Load CLIP instead",
+        "is a text encoder alone, not MVDiffusion weights",
+        remedy="load_clip",
     ),
 )
 
 
-def _what_else(shapes: Shapes) -> str:
-    """One sentence about a file without CAA blocks."""
+def _what_else(shapes: Shapes) -> InputError:
+    """What a file without CAA blocks is."""
     if not shapes:
-        return "the file holds no named tensors: choose MVDiffusion weights instead"
-    if any(re.search(r"^(mv_base_model\.)?unet\.conv_in\.weight$", key) and shapes[key][1:2] == (5,) for key in shapes):
-        return f"the file {_OTHERS[2][1]}"
-    for pattern, sentence in _OTHERS:
-        if any(re.search(pattern, key) for key in shapes):
-            return f"the file {sentence}"
+        return InputError("the file holds no named tensors", "choose_weights")
+    single_view = r"^(mv_base_model\.)?unet\.conv_in\.weight$"
+    if any(re.search(single_view, key) and shapes[key][1:2] == (5,) for key in shapes):
+        return InputError(f"the file {_SINGLE_VIEW.fact}", _SINGLE_VIEW.remedy)
+    for other in _OTHERS:
+        if any(re.search(other.keys, key) for key in shapes):
+            return InputError(f"the file {other.fact}", other.remedy)
     first = ", ".join(list(shapes)[:3])
-    return f"the file is not MVDiffusion's (no key has cp_blocks_ in it; its first ones are {first}): choose another"
+    fact = f"the file is not MVDiffusion's (no key has cp_blocks_ in it; its first keys are {first})"
+    return InputError(fact, "choose_weights")

@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from ...geometry.input_error import InputError
 from ..attention.codes import frequencies
 from .checkpoint import FREQUENCIES, CAAWeights
 from .kinds import Kind, Widths, expected_shapes
@@ -17,11 +18,11 @@ LAST_LAYERS = ("attn1.to_out.", "ff.net.2.", "conv2.")
 def fresh_weights(kind: Kind, widths: Widths, seed: int = 0, zero: bool = True) -> CAAWeights:
     """Seeded random weights, drawn on the CPU. `zero`: last layers are zero, so that the blocks change nothing yet.
 
-    Raises ValueError where a width cannot be split into heads of 32.
+    Raises InputError where a width cannot be split into heads of 32.
     """
     odd = [width for width in widths.by_block().values() if width % 32]
     if odd:
-        raise ValueError(f"CAA blocks need widths that are multiples of 32; this UNet has {odd}.")
+        raise InputError(f"CAA blocks need widths that are multiples of 32, and this UNet has {odd}")
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for key, shape in expected_shapes(kind, widths).items():

@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ...geometry.input_error import InputError
+
 _STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -37,7 +39,7 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 def read_shapes(path: str | Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     """Shapes by key, and the metadata (safetensors only, else empty). Reads the file's index, no tensor.
 
-    Of a Lightning dump only `state_dict` counts. Raises ValueError with one sentence if the file cannot be read.
+    Of a Lightning dump only `state_dict` counts. Raises InputError if the file cannot be read.
     """
     if _is_safetensors(path):
         with _open_safetensors(path) as file:
@@ -64,12 +66,12 @@ def read_tensors(path: str | Path, prefixes: Iterable[str]) -> dict[str, torch.T
         try:
             tensors[key] = _tensor(mapped, record, offsets[record.storage.key])
         except (KeyError, RuntimeError, OverflowError) as error:
-            raise ValueError(f"{path} is damaged or cut short: it has no data for {key}; get it again") from error
+            raise InputError(f"{path} is damaged or cut short (it has no data for {key})", "get_again") from error
     return tensors
 
 
 def _is_safetensors(path: str | Path) -> bool:
-    """True: safetensors, False: torch's; by content, since names lie. ValueError: neither, and what it is instead."""
+    """True: safetensors, False: torch's; by content, since names lie. InputError: neither, and what it is instead."""
     with open(path, "rb") as file:
         head = file.read(512)
     # Safetensors first: the length that it begins with may look like the start of a pickle. A header has up to 100 MB.
@@ -80,23 +82,21 @@ def _is_safetensors(path: str | Path) -> bool:
     if not head:
         looks = "is empty (0 bytes): the download failed"
     elif head.startswith(b"version https://git-lfs"):
-        looks = "is a Git LFS pointer, not the file that it stands for: fetch that with `git lfs pull`"
+        raise InputError(f"{path} is a Git LFS pointer, not the file that it stands for", "git_lfs_pull")
     elif head.lstrip()[:1] == b"<":
         looks = "is a web page, not weights: the download failed"
     elif b"\0" not in head:
         looks = "is a text file, not weights: the download failed"
     else:
         looks = "is neither a safetensors nor a torch file"
-    raise ValueError(f"{path} {looks}; put the authors' .ckpt or a .safetensors file in its place")
+    raise InputError(f"{path} {looks}", "replace_file")
 
 
 def _open_safetensors(path: str | Path):
     try:
         return safe_open(str(path), framework="pt")
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is a safetensors file that is damaged or cut short ({error}): get it again"
-        ) from error
+        raise InputError(f"{path} is a safetensors file that is damaged or cut short ({error})", "get_again") from error
 
 
 @dataclass(frozen=True)
@@ -217,9 +217,9 @@ def _read_index(path: str | Path) -> tuple[dict[str, _Record], dict[str, int]]:
             file.seek(0)
             content, offsets = (_read_zip if zipped else _read_legacy)(file)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is a torch file that is damaged or cut short ({error}): get it again") from error
+        raise InputError(f"{path} is a torch file that is damaged or cut short ({error})", "get_again") from error
     except Exception as error:  # a broken or hostile pickle can raise anything
-        raise ValueError(f"{path} is not a file of torch's, or damaged ({error!r}): get it again") from error
+        raise InputError(f"{path} is not a torch file, or is damaged ({error!r})", "get_again") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     items = content.items() if isinstance(content, dict) else ()

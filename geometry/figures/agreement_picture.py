@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from ..agreement import Agreement, PairAgreement, seen_by_both
-from ..cameras import Cameras
+from ..scene import Scene
 from .drawing import BRIGHT, DIM, FINE, GROUND, LARGE, LINE, MEDIUM, SMALL, THICK, THIN, font, hatched
 
 PANEL, TALLEST = 512, 1024  # pixels of the picture: a panel's width, and the most that it may be high
@@ -22,7 +22,7 @@ FULL = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # differences that the bar may end at
 COVERED = 0.99  # of the overlap's pixels: as many lie within the bar at least
 
 
-def worst_pair_picture(images: torch.Tensor, cameras: Cameras, found: Agreement) -> torch.Tensor:
+def worst_pair_picture(images: torch.Tensor, cameras: Scene, found: Agreement) -> torch.Tensor:
     """(1, h, 1632, 3) float32 on the CPU: the pair of views that agree worst, in three panels.
 
     The first view, darker where the other one shows none of it; the other one as the first would see it, hatched there;
@@ -87,7 +87,7 @@ def _outline(mask: Image.Image) -> Image.Image:
 
 def _where_blurred(mask: Image.Image, radius: int, least: int) -> Image.Image:
     """A mask of where the mean of a mask around a pixel is `least` or more."""
-    return mask.filter(ImageFilter.BoxBlur(radius)).point(lambda mean: 255 * (mean >= least))
+    return mask.filter(ImageFilter.BoxBlur(radius)).point([255 * (mean >= least) for mean in range(256)])
 
 
 def _heat(values: torch.Tensor) -> np.ndarray:

@@ -34,7 +34,7 @@ def view_colour(view: int, views: int, strength: float = 1.0) -> Colour:
 
 
 @functools.cache
-def font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own, so that pictures are alike everywhere. It has no minus and no multiplication sign."""
     return ImageFont.load_default(size)
 

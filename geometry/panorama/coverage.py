@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..input_error import InputError
 from .equirect import check_panoramas
 
 
@@ -13,7 +14,7 @@ def panoramas_and_coverage(
     """P panoramas as (P, H, 2 H, 3) in 0..1 and their coverage, if there is one, as (P, H, 2 H) in 0..1; float32.
 
     equirect: (P, H, 2 H, C). coverage: (P, H, 2 H) or (1, H, 2 H).
-    Raises ValueError as `check_panoramas` does, and for a coverage that is 0 everywhere.
+    Raises InputError as `check_panoramas` does, and for a coverage that is 0 everywhere.
     """
     check_panoramas(equirect, coverage, mask_name="coverage")
     pictures = equirect[..., :3].float().clamp(0, 1)
@@ -21,8 +22,5 @@ def panoramas_and_coverage(
         return pictures, None
     coverage = coverage.float().clamp(0, 1).expand(len(pictures), -1, -1)
     if empty := (coverage.amax((1, 2)) == 0).nonzero().flatten().tolist():
-        raise ValueError(
-            f"The coverage of panorama {empty[0]} is 0 everywhere: it must be 1 where the panorama has a picture, as "
-            "Stitch Equirect's is. Leave it out for a whole panorama."
-        )
+        raise InputError(f"the coverage of panorama {empty[0]} is 0 everywhere", "no_coverage")
     return pictures, coverage

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from ..cameras import Cameras
 from ..grid import grid_from_pixels, grid_from_world, pixel_centres
+from ..input_error import InputError
 from ..pictures import averaged, check_pictures, halved, halvings, to_planes
 
 BLOCK = 2**17  # samples read at once: bounds memory, and such blocks stay in the processor's cache
@@ -65,13 +66,13 @@ def equirect_to_views(
 
     Where a view is coarser than the panorama at its centre, the panorama is averaged over the view's pixel: halved
     first, then read at every panorama pixel left. Longitudes wrap, and beyond a pole lies the other side's meridian.
-    Raises ValueError as `check_panoramas` does, and for cameras in different places.
+    Raises InputError as `check_panoramas` does, and for cameras in different places.
     """
     check_panoramas(equirect, mask)
     if not cameras.in_one_point:
-        raise ValueError(
-            "Equirect to Views cuts views that are taken from one point, but these cameras stand in different places: "
-            "use Panorama Cameras."
+        raise InputError(
+            "only views taken from one point can be cut from a panorama, but these cameras stand in different places",
+            "one_point",
         )
     panoramas, planes = equirect.shape[0], to_planes(equirect)
     views = planes.new_empty(panoramas, cameras.views, cameras.height, cameras.width, 3)
@@ -95,27 +96,25 @@ def equirect_to_views(
 def check_panoramas(
     equirect: torch.Tensor, mask: torch.Tensor | None = None, name: str = "panorama", mask_name: str = "mask"
 ) -> None:
-    """Raises ValueError for P panoramas and a mask that do not fit each other, or are none.
+    """Raises InputError for P panoramas and a mask that do not fit each other, or are none.
 
     equirect: (P, H, 2 H, C). mask: (P, H, 2 H) or (1, H, 2 H). `name` and `mask_name` are what users know them by.
     """
     check_pictures(equirect, name)
     panoramas, height, width = equirect.shape[:3]
     if width != 2 * height:
-        raise ValueError(
-            f"An equirectangular {name} is twice as wide as high, not {width} x {height} pixels: connect one of Stitch "
-            "Equirect, or pad the picture to 2:1."
+        raise InputError(
+            f"an equirectangular {name} is twice as wide as high, not {width} x {height} pixels", "two_to_one"
         )
     if mask is None:
         return
     if mask.shape not in ((panoramas, height, width), (1, height, width)):
-        unpainted = " (Load Image gives 64 x 64 where no mask was painted)" if mask.shape[-2:] == (64, 64) else ""
-        raise ValueError(
-            f"The {mask_name} must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}: scale "
-            f"it to the panorama's size{unpainted}."
+        raise InputError(
+            f"the {mask_name} must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}",
+            "unpainted_mask" if mask.shape[-2:] == (64, 64) else "mask_size",
         )
     if not torch.isfinite(mask.sum(dtype=torch.float32)):
-        raise ValueError(f"There are NaN or infinite numbers in the {mask_name}: mend the node that it comes from.")
+        raise InputError(f"there are NaN or infinite numbers in the {mask_name}", "nan_mask")
 
 
 def _padded(planes: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from ..input_error import InputError
+
 PACKET = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -19,13 +21,13 @@ def covered_box(coverage: torch.Tensor) -> tuple[slice, slice]:
     """The rows and columns of the smallest box that holds all of a panorama's coverage (H, 2 H) above 0.5.
 
     A part that lies across the panorama's wrap takes the full width: a crop cannot continue over the edge.
-    Raises ValueError where the coverage is nowhere above 0.5.
+    Raises InputError where the coverage is nowhere above 0.5.
     """
     covered = coverage > 0.5
     if not covered.any():
-        raise ValueError(
-            f"The coverage is nowhere above 0.5, only {coverage.max():.2g} at most, so nothing would be saved: it must "
-            "be 1 where the panorama has a picture. Leave it out for a whole panorama."
+        raise InputError(
+            f"the coverage is nowhere above 0.5, only {coverage.max():.2g} at most, so nothing would be saved",
+            "no_coverage",
         )
     return _extent(covered.any(1)), _extent(covered.any(0))
 

@@ -26,7 +26,7 @@ class Mosaic:
     def of(cameras: Cameras, view_size: tuple[int, int], width: int) -> Mosaic:
         """For views of (width, height) pixels and a panorama `width` (even) wide: the two best views, nearest pixels.
 
-        Good for previews: Stitch Equirect reads between pixels and mixes all views.
+        Good for previews; `stitch` reads between pixels and mixes all views.
         """
         view_width, view_height = view_size
         projection = Projection.of(cameras, *equirect_angles(width, width // 2), "cpu")

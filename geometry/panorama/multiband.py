@@ -126,7 +126,8 @@ def _lattice(cameras: Cameras, width: int, level: int, size: int, more: int, dev
         end = math.ceil(len(angles) / whole) * whole + margin
         middles = torch.arange(-margin, end, size, dtype=torch.float64) + middle(size)
         axes.append(angles[0] + direction * 2 * math.pi / width * middles)
-    return Projection.of(cameras, *axes, device)
+    longitude, latitude = axes
+    return Projection.of(cameras, longitude, latitude, device)
 
 
 def _bands(level: Level, coarser: Level | None, blended: torch.Tensor | None) -> Joined:
@@ -151,7 +152,7 @@ def _bands(level: Level, coarser: Level | None, blended: torch.Tensor | None) ->
         threshold = level.threshold(largest)
         for view, columns, distance in patches:
             picture = level.low_pass(view, rows, columns)
-            if coarser is not None:
+            if coarser is not None and blended is not None:
                 below = [slice(side.start // 2, side.stop // 2 + MARGIN) for side in (rows, columns)]
                 picture += _enlarged(blended[(slice(None), *below)] - coarser.low_pass(view, *below))
             weight = distance.sub_(threshold[:, columns]).clamp_min_(0)

@@ -16,6 +16,7 @@ import torch
 
 from ..cameras import Cameras
 from ..grid import grid_from_world
+from ..input_error import InputError
 from ..overlap import CORNERS
 from ..pictures import averaged, check_pictures, halved
 from .blends import cell_middles
@@ -62,19 +63,19 @@ class Cell:
     @property
     def fine(self) -> tuple[slice, slice]:
         """Its rows and columns in a panorama that is `samples` times as fine."""
-        return tuple(slice(self.samples * side.start, self.samples * side.stop) for side in (self.rows, self.columns))
+        rows, columns = (
+            slice(self.samples * side.start, self.samples * side.stop) for side in (self.rows, self.columns)
+        )
+        return rows, columns
 
 
 def check_overlay(overlay: Overlay, panoramas: int) -> None:
-    """Raises ValueError for photos that are none, are not one or as many as the panoramas, or have a bad border."""
-    check_pictures(overlay.pictures, "source of Stitch Equirect")
+    """Raises InputError for photos that are none, are not one or as many as the panoramas, or have a bad border."""
+    check_pictures(overlay.pictures, "source")
     if len(overlay.pictures) not in (1, panoramas):
-        raise ValueError(
-            f"Stitch Equirect: there are {len(overlay.pictures)} photos in source for {panoramas} panoramas: give one, "
-            "or one for each."
-        )
+        raise InputError(f"there are {len(overlay.pictures)} photos in source for {panoramas} panoramas", "one_or_each")
     if not 0 <= overlay.border_deg <= MOST_BORDER:
-        raise ValueError(f"Stitch Equirect: border must be 0 to {MOST_BORDER:g} degrees, not {overlay.border_deg}.")
+        raise InputError(f"border must be 0 to {MOST_BORDER:g} degrees, not {overlay.border_deg}")
 
 
 def read_photos(
@@ -84,7 +85,7 @@ def read_photos(
 
     A part is rows, columns, colours (P or 1, 3, rows, columns) and edge distances (rows, columns). Where the
     panorama is coarser than a photo, colours are means over its pixels.
-    Raises ValueError, at the end, for photos that no pixel's centre lies in.
+    Raises InputError, at the end, for photos that no pixel's centre lies in.
     """
     touched = False
     photos, halvings, lattices = overlay.pictures[..., :3].to(device, torch.float32).movedim(-1, 1), 0, {}
@@ -102,10 +103,10 @@ def read_photos(
             yield cell.rows, cell.columns, colours, distance
     if not touched:
         across, down = overlay.camera.fov_deg[0].tolist()
-        raise ValueError(
-            f"Stitch Equirect: the source touches no pixel of the panorama. It is {across:.2g} x {down:.2g} degrees "
-            f"large and falls between pixels that are {360 / width:.2g} degrees apart: use a larger "
-            "source_fov or width."
+        raise InputError(
+            f"the source touches no pixel of the panorama. It covers {across:.2g} x {down:.2g} degrees and falls "
+            f"between pixels that are {360 / width:.2g} degrees apart",
+            "between_pixels",
         )
 
 

@@ -117,7 +117,8 @@ class Reprojection:
         longest = max(across, down)
         level = max(0, math.floor(math.log2(area / longest)) - 1, math.ceil(math.log2(longest / MOST_SAMPLES)))
         # Rounding must not turn one sample into four.
-        return level, *(max(1, math.ceil(step / 2**level - 1e-6)) for step in (across, down))
+        across, down = (max(1, math.ceil(step / 2**level - 1e-6)) for step in (across, down))
+        return level, across, down
 
 
 def _homogeneous(matrix: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:

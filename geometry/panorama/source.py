@@ -7,12 +7,11 @@ import math
 import torch
 
 from ..cameras import Cameras, intrinsics_from_fov, rotation_from_angles
+from ..input_error import InputError
 from ..pictures import check_pictures, halved
 from .reprojection import Reprojection
 
 GREY = 0.5  # of pixels that nothing gives: 0 in the -1..1 of the published model's masked image
-NODE = "Source Image to Views"
-BOTH_NODES = f"{NODE} or Stitch Equirect"
 
 
 def source_camera(
@@ -29,19 +28,18 @@ def source_camera(
     Angles are relative to view 0: yaw turns about the world's vertical, then pitch and roll about the axes of the view
     turned so. In a ring of 8 a yaw of 45 is view 1, also where the ring is pitched. fov_deg is horizontal, over the
     photo's width; 0 stands for that of view 0.
-    Raises ValueError for a field of view outside (0, 180), for angles that are not finite, and for an empty photo.
+    Raises InputError for a field of view outside (0, 180), for angles that are not finite, and for an empty photo.
     """
     if min(width, height) < 1:
-        raise ValueError(f"The source image needs a positive size, not {width} x {height}.")
+        raise InputError(f"the source needs a positive size, not {width} x {height}")
     if not all(math.isfinite(angle) for angle in (yaw_deg, pitch_deg, roll_deg)):
-        raise ValueError(
-            f"{BOTH_NODES}: yaw, pitch and roll of the source are finite degrees, not {yaw_deg}, {pitch_deg} and "
-            f"{roll_deg}."
+        raise InputError(
+            f"yaw, pitch and roll of the source must be finite, not {yaw_deg}, {pitch_deg} and {roll_deg} degrees"
         )
     if not 0 <= fov_deg < 180:
-        raise ValueError(
-            f"{BOTH_NODES}: the source's fov must lie between 0 and 180 degrees (exclusive), or be 0 for that of view "
-            f"0, not {fov_deg}."
+        raise InputError(
+            "the source's fov must lie between 0 and 180 degrees (exclusive), or be 0 for that of view 0, not "
+            f"{fov_deg}"
         )
     cam_to_world = cameras.cam_to_world[:1].clone()
     turned, tilted = rotation_from_angles(yaw_deg, 0), rotation_from_angles(0, pitch_deg, roll_deg)
@@ -66,7 +64,7 @@ def source_to_views(
     Returns views (P * V, h, w, 3) and mask (P * V, h, w), float32 on the image's device. The mask is 0 where a pixel's
     centre lies in a photo, and there views show the photo, averaged over the pixel where the view is coarser. Elsewhere
     both are what was given; where nothing was, grey and 1: left to generate.
-    Raises ValueError for a photo that touches no view, and for inputs that do not fit each other or hold NaN.
+    Raises InputError for a photo that touches no view, and for inputs that do not fit each other or hold NaN.
     """
     _check(image, cameras, views, mask)
     levels = [image[..., :3].float().movedim(-1, 1)]
@@ -86,7 +84,7 @@ def source_to_views(
                 views[part] = torch.where(inside[..., None], colours, views[part])
                 mask[part].masked_fill_(inside, 0)
     if not touched:
-        raise ValueError(_touches_nothing(source, cameras))
+        raise _touches_nothing(source, cameras)
     return views.flatten(0, 1), mask.flatten(0, 1)
 
 
@@ -104,54 +102,51 @@ def _level(levels: list[torch.Tensor], level: int) -> torch.Tensor:
 
 
 def _check(image: torch.Tensor, cameras: Cameras, views: torch.Tensor | None, mask: torch.Tensor | None) -> None:
-    """Raises ValueError for what `source_to_views` cannot take."""
-    check_pictures(image, f"image of {NODE}")
+    """Raises InputError for what `source_to_views` cannot take."""
+    check_pictures(image, "image")
     if not cameras.in_one_point:
-        raise ValueError(
-            f"{NODE} puts photos into views that are taken from one point, but these cameras stand in different places."
+        raise InputError(
+            "a photo fits only views taken from one point, but these cameras stand in different places",
+            "one_point",
         )
     if views is None and mask is None:
         return
     if views is None or mask is None:
         has, lacks = ("mask", "views") if views is None else ("views", "mask")
-        raise ValueError(
-            f"{NODE} has a {has} input and no {lacks}: connect both, of an earlier {NODE} or of Equirect to Views, or "
-            "neither."
-        )
-    check_pictures(views, f"views of {NODE}")
+        raise InputError(f"there is a {has} input and no {lacks}", "views_and_mask")
+    check_pictures(views, "views")
     count, (height, width) = len(views), views.shape[1:3]
     if (width, height) != (cameras.width, cameras.height):
-        raise ValueError(
-            f"The views of {NODE} are {width} x {height} pixels and its cameras' {cameras.width} x {cameras.height}: "
-            "make them with the same cameras."
+        raise InputError(
+            f"the views are {width} x {height} pixels and the cameras' {cameras.width} x {cameras.height}",
+            "same_cameras",
         )
     if count % cameras.views:
-        raise ValueError(f"{NODE} has {count} views, which is no multiple of its {cameras.views} cameras.")
+        raise InputError(f"there are {count} views, which is not a multiple of the {cameras.views} cameras")
     if mask.shape != views.shape[:3]:
-        raise ValueError(
-            f"The mask of {NODE} must be {tuple(views.shape[:3])} like its views, not {tuple(mask.shape)}: connect the "
-            "mask that came with them."
+        raise InputError(
+            f"the mask must be {tuple(views.shape[:3])} like the views, not {tuple(mask.shape)}", "own_mask"
         )
     if not torch.isfinite(mask.sum(dtype=torch.float32)):
-        raise ValueError(f"There are NaN or infinite numbers in the mask of {NODE}: mend the node that it comes from.")
+        raise InputError("there are NaN or infinite numbers in the mask", "nan_mask")
     if len(image) != count // cameras.views and 1 not in (len(image), count // cameras.views):
-        raise ValueError(
-            f"{NODE} has {len(image)} images for the views of {count // cameras.views} panoramas: give one, or one for "
-            "each."
+        raise InputError(
+            f"there are {len(image)} images for the views of {count // cameras.views} panoramas", "one_or_each"
         )
 
 
-def _touches_nothing(source: Cameras, cameras: Cameras) -> str:
-    """Says where a photo points that no view's pixel sees."""
+def _touches_nothing(source: Cameras, cameras: Cameras) -> InputError:
+    """Where a photo points that no view's pixel sees."""
     x, y, z = source.rotation[0, :, 2].tolist()
     angles = math.atan2(x, z), math.atan2(-y, math.hypot(x, z))
     yaw, pitch = (round(math.degrees(angle), 1) + 0.0 for angle in angles)  # 0.0 makes 0 of -0
     across, down = source.fov_deg[0].tolist()
     pixel = (cameras.fov_deg[:, 0] / cameras.width).min().item()
-    remedy = "change its yaw, pitch or fov, or the cameras"
-    if min(across, down) < 2 * pixel:
-        remedy = f"it may fall between pixels, which are {pixel:.2g} degrees large: use a larger fov or larger cameras"
-    return (
-        f"{NODE}: the source touches no view. It looks to yaw {yaw}, pitch {pitch} degrees and is "
-        f"{across:.3g} x {down:.3g} degrees large, and no pixel of the cameras lies there; {remedy}."
+    fact = (
+        f"the source touches no view. It looks towards yaw {yaw}, pitch {pitch} degrees and covers {across:.3g} x "
+        f"{down:.3g} degrees, and no pixel of the cameras lies there"
     )
+    if min(across, down) < 2 * pixel:
+        fact += f"; it may fall between pixels, which are {pixel:.2g} degrees wide"
+        return InputError(fact, "between_view_pixels")
+    return InputError(fact, "beside_views")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from ..cameras import Cameras
+from ..input_error import InputError
 from ..pictures import empty_picture, halved, halvings, to_planes, view_planes
 from .blends import BLENDS
 from .equirect import check_panoramas, resize_panoramas
@@ -15,7 +16,6 @@ from .lattice import half_reach
 from .overlay import Overlay, check_overlay, read_photos
 from .union import UnionDepth
 
-NODE = "Stitch Equirect"
 FADE = math.sin(math.radians(5))  # depth over which the views together fade into what is around them
 MOST_WIDTH = 32768  # of a panorama that is made as fine as an overlay
 
@@ -42,18 +42,18 @@ def stitch(
 
     Returns panoramas (P, width / 2, width, 3) and coverage (P, width / 2, width), float32 on the images' device.
     Coverage is 1 where a pixel's centre lies in a view or photo, else 0; there the panorama is black or the background.
-    Raises ValueError for images that do not fit the cameras or hold NaN, for an odd or negative width, for a background
+    Raises InputError for images that do not fit the cameras or hold NaN, for an odd or negative width, for a background
     that is no panorama, and for an overlay that fits neither or touches no pixel.
     """
     views = view_planes(images, cameras)
     if not cameras.in_one_point:
-        raise ValueError(
-            f"{NODE}: only views taken from one point can be joined, but these cameras stand in different places."
+        raise InputError(
+            "only views taken from one point can be joined, but these cameras stand in different places", "one_point"
         )
     if width < 0 or width % 2:
-        raise ValueError(f"{NODE}: width must be even, or 0 for the native one, not {width}.")
+        raise InputError(f"width must be even, or 0 for the native one, not {width}")
     if blend not in BLENDS:
-        raise ValueError(f"{NODE}: unknown blend '{blend}': choose one of {', '.join(BLENDS)}.")
+        raise InputError(f"blend must be one of {', '.join(BLENDS)}, not '{blend}'")
     panoramas = images.shape[0] // cameras.views
     native = native_width(cameras, views.shape[-1])
     if overlay is not None:
@@ -68,6 +68,7 @@ def stitch(
     largest = empty_picture(views.device, width // 2, width)
 
     def opacity(rows: slice, columns: slice) -> torch.Tensor:
+        assert depth is not None  # asked only where something fades
         inside = torch.maximum(largest[rows, columns], depth.read(rows, columns))
         return torch.where(largest[rows, columns] > 0, (inside / fade).clamp_(0, 1), 0)
 
@@ -111,12 +112,9 @@ def native_width(cameras: Cameras, image_width: int) -> int:
 
 def _fitted_background(background: torch.Tensor, panoramas: int, width: int) -> torch.Tensor:
     """The background as (P or 1, 3, width / 2, width) float32."""
-    check_panoramas(background, name=f"background of {NODE}")
+    check_panoramas(background, name="background")
     if len(background) not in (1, panoramas):
-        raise ValueError(
-            f"{NODE}: there are {len(background)} pictures in background for {panoramas} panoramas: give one, or one "
-            "for each."
-        )
+        raise InputError(f"there are {len(background)} pictures in background for {panoramas} panoramas", "one_or_each")
     return resize_panoramas(to_planes(background), width)
 
 
@@ -124,8 +122,7 @@ def _native_with(overlay: Overlay, native: int) -> int:
     """The native width of views together with that of the overlay."""
     width = max(native, native_width(overlay.camera, overlay.pictures.shape[2]))
     if width > MOST_WIDTH:
-        raise ValueError(
-            f"{NODE}: a panorama as fine as the source would be {width} pixels wide: choose a width of at most "
-            f"{MOST_WIDTH} in place of 0."
+        raise InputError(
+            f"a panorama as fine as the source would be {width} pixels wide, and {MOST_WIDTH} is the most", "too_fine"
         )
     return width

@@ -17,22 +17,19 @@ A dictionary. What its entries are, as the host's code (0.33) makes them, S pict
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from ..grid import middle
-from .frames import FOCAL_LENGTHS, NODE, Frame, described, nearest_rotation
+from ..input_error import InputError
+from .frames import FOCAL_LENGTHS, Frame, described, nearest_rotation
 
 MIN_CONFIDENCE = 0.1  # 1.11 as the model counts; its authors leave out what is below 1.05 when they export points
 MEDIAN_DEPTH = 2.0  # metres: rooms as the weights know them
 PATCH = 14  # pixels: what the sides of the model's pictures are multiples of
 RIGID = 0.02  # how far from rotations the rotations may be: 8 bits are what bfloat16 leaves of them
 SAMPLES = 2**16  # depths of each frame that the median is taken of
-HOW = (
-    "connect two pictures or more to Run Depth Anything 3, set its mode to multiview, and load "
-    "depth_anything_3_base.safetensors or depth_anything_3_small.safetensors, which estimate poses"
-)
 
 Geometry = Mapping[str, Any]
 
@@ -53,22 +50,22 @@ def da3_frames(
         finite.
     start, stride, max_frames: every `stride`-th picture from `start` on, at most so many (0 = all).
     on_skipped: is told which pictures cannot be used and why, in words, if there are any.
-    Raises ValueError, at once, for geometry without poses, for start beyond the last picture, and where fewer than two
+    Raises InputError, at once, for geometry without poses, for start beyond the last picture, and where fewer than two
     pictures can be used.
     """
     _check(geometry)
     intrinsics, count = _intrinsics(geometry), len(geometry["depth"])
     views = range(count)[start::stride][: max_frames or None]
     if not views:
-        raise ValueError(f"{NODE}: start is {start}, and there are {count} pictures in geometry: lower start.")
+        raise InputError(f"start is {start}, and there are {count} pictures in geometry", "lower_start")
     faults = {view: _fault(geometry, intrinsics[view], view, min_confidence) for view in views}
     usable = [view for view in views if not faults[view]]
     skipped = {str(view): fault for view, fault in faults.items() if fault}
     if len(usable) < 2:
-        raise ValueError(
-            f"{NODE}: {len(usable)} of the {len(views)} chosen pictures of geometry can be used, and at least 2 are "
-            f"needed{f' ({described(skipped)})' if skipped else ''}: lower min_confidence, start or stride, or give "
-            "Depth Anything 3 pictures that show more of the same."
+        raise InputError(
+            f"{len(usable)} of the {len(views)} chosen pictures of geometry can be used, and at least 2 are needed"
+            f"{f' ({described(skipped)})' if skipped else ''}",
+            "few_pictures",
         )
     if skipped and on_skipped is not None:
         on_skipped(described(skipped))
@@ -77,11 +74,11 @@ def da3_frames(
 
 
 def _check(geometry: Geometry) -> None:
-    """Raises ValueError for geometry without poses."""
+    """Raises InputError for geometry without poses."""
     if geometry.get("mode") == "mono" or not {"extrinsics", "intrinsics"} <= geometry.keys():
-        raise ValueError(f"{NODE}: geometry is that of single pictures, without camera poses: {HOW}.")
+        raise InputError("geometry comes from single pictures, without camera poses", "estimate_poses")
     if (geometry["intrinsics"][0, :, :2, 2] == 0).all():
-        raise ValueError(f"{NODE}: geometry holds no camera poses, only identities in their place: {HOW}.")
+        raise InputError("geometry holds no camera poses, only identities in their place", "estimate_poses")
 
 
 def _intrinsics(geometry: Geometry) -> torch.Tensor:
@@ -140,6 +137,6 @@ def _median(geometry: Geometry, views: list[int], min_confidence: float) -> floa
 
 def _frame(geometry: Geometry, intrinsics: torch.Tensor, view: int, min_confidence: float, scale: float) -> Frame:
     image = geometry["image"][view, ..., :3].float().clamp(0, 1)
-    cam_to_world = _pose(geometry, view)
+    cam_to_world = cast(torch.Tensor, _pose(geometry, view))  # a picture without fault has one
     cam_to_world[:3, 3] *= scale
     return Frame(str(view), image, scale * _readings(geometry, view, min_confidence), intrinsics, cam_to_world)

@@ -12,9 +12,9 @@ from PIL import Image
 
 from ..cameras import Cameras
 from ..depth import depth_overlap
+from ..input_error import InputError
 from ..posed import PosedViews
 
-NODE = "Depth Cameras"
 FOCAL_LENGTHS = 0.1, 10.0  # of the depth map's width: fields of view of 157 and 6 degrees
 ASPECT_TOLERANCE = 0.02  # by which the proportions of picture and depth may differ; ScanNet's do by 0.004
 
@@ -44,7 +44,7 @@ def fit(frame: Frame, width: int, height: int) -> Frame:
 
     Each depth is that of the one pixel nearest to the new pixel's centre, since a mean of two surfaces lies on neither.
     The image is resized without aliasing, the intrinsics follow. At its own size a frame stays as it is, bit by bit.
-    Raises ValueError for an image of other proportions than the depth map's.
+    Raises InputError for an image of other proportions than the depth map's.
     """
     _check_proportions(frame)
     rows, columns = frame.depth.shape
@@ -66,14 +66,11 @@ def posed_views(
     The first frame is a key frame, then each that overlaps the last key frame by `keyframe_overlap` or less, and the
     last frame, since nothing after the last key frame could be interpolated.
     A frame without a prompt takes that of the nearest frame that has one.
-    Raises ValueError for fewer than two frames, and for key frames that overlap no other key frame.
+    Raises InputError for fewer than two frames, and for key frames that overlap no other key frame.
     """
     fitted = [fit(frame, width, height) for frame in frames]
     if len(fitted) < 2:
-        raise ValueError(
-            f"{NODE}: {len(fitted)} of the frames can be used, and at least 2 are needed: lower start or stride, or "
-            "choose another sequence."
-        )
+        raise InputError(f"{len(fitted)} of the frames can be used, and at least 2 are needed", "few_frames")
     intrinsics, cam_to_world, depth, images = (
         torch.stack([getattr(frame, part) for frame in fitted])
         for part in ("intrinsics", "cam_to_world", "depth", "image")
@@ -128,7 +125,7 @@ def _resized(image: torch.Tensor, start: tuple[Fraction, Fraction], size: tuple[
     """The middle of an (H, W, 3) image at (width, height) pixels; it starts at these shares of width and height."""
     height, width = image.shape[:2]
     left, top = start[0] * width, start[1] * height
-    box = tuple(map(float, (left, top, width - left, height - top)))
+    box = float(left), float(top), float(width - left), float(height - top)
     planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in image.movedim(-1, 0).numpy()]
     small = [np.asarray(plane.resize(size, Image.Resampling.BILINEAR, box)) for plane in planes]
     return torch.from_numpy(np.stack(small, axis=-1))
@@ -154,10 +151,10 @@ def _prompts(prompts: list[str]) -> tuple[str, ...]:
 def _check_proportions(frame: Frame) -> None:
     (height, width), (rows, columns) = frame.image.shape[:2], frame.depth.shape
     if abs(width * rows / (height * columns) - 1) > ASPECT_TOLERANCE:
-        raise ValueError(
-            f"{NODE}: the picture of frame {frame.name} is {width} x {height} pixels and its depth map {columns} x "
-            f"{rows}: both must show the same, so they need the same proportions. Crop the pictures to what the depth "
-            "maps show."
+        raise InputError(
+            f"the picture of frame {frame.name} is {width} x {height} pixels and its depth map {columns} x {rows}: "
+            "both must show the same, so they need the same proportions",
+            "crop_pictures",
         )
 
 
@@ -169,8 +166,7 @@ def _check_keyframes(cameras: PosedViews) -> None:
         if overlap == 0
     ]
     if names:
-        does, their = ("overlaps", "its") if len(names) == 1 else ("overlap", "their")
-        raise ValueError(
-            f"{NODE}: {named_frames(names)} {does} no other key frame, and could not agree with the rest: use a "
-            f"smaller stride or a larger keyframe_overlap, or check {their} depth and pose."
+        does = "overlaps" if len(names) == 1 else "overlap"
+        raise InputError(
+            f"{named_frames(names)} {does} no other key frame, and could not agree with the rest", "lone_keyframes"
         )

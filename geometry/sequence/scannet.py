@@ -17,12 +17,14 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ..grid import middle
+from ..input_error import InputError
 from ..pictures import check_pictures
 from ..posed import PosedViews
 from .frames import Frame, described
@@ -33,7 +35,6 @@ FORMATS = {
     "jpeg": (".jpg", {"quality": 100, "subsampling": "4:4:4"}),
     "png": (".png", {"compress_level": 4}),
 }
-NODE = "Save Posed Views"
 
 
 def read_frames(
@@ -47,7 +48,7 @@ def read_frames(
 
     start, stride and max_frames (0 = all) count all frames in the folder, also those that are then skipped.
     on_skipped: is told at the end which frames could not be used and why, in words, if there are any.
-    Raises ValueError as `check_folder` does, at once; at the end, too, where fewer than two frames were left.
+    Raises InputError as `check_folder` does, at once; at the end, too, where fewer than two frames were left.
     """
     usable, skipped = check_folder(folder, start, stride, max_frames)
     return _frames(folder, usable, skipped, on_skipped)
@@ -62,7 +63,7 @@ def write_sequence(
     images: (V, H, W, 3 or 4) in 0..1 with the views' proportions. format: one of FORMATS. prompts: V, or none.
     What `read_frames` then gives has the same poses and intrinsics, bit by bit; depth is rounded to millimetres, and
     none beyond 65.535 m; images are rounded to 8 bits.
-    Raises ValueError for images and prompts that do not fit the views, and for views that no numbers tell apart.
+    Raises InputError for images and prompts that do not fit the views, and for views that no numbers tell apart.
     """
     _check(cameras, images, prompts)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,7 @@ def _frame(name: str, files: FrameFiles, folder: Path) -> Frame | str:
         torch.from_numpy(image) / 255,
         torch.from_numpy(depth) / 1000,
         intrinsics(intrinsics_path(files, folder)),
-        pose(files["pose"]),
+        cast(torch.Tensor, pose(files["pose"])),  # a usable frame has one
         files["prompt"].read_text(encoding="utf-8-sig", errors="replace").strip() if "prompt" in files else "",
     )
 
@@ -171,26 +172,21 @@ def _free(folder: Path) -> Path:
 
 
 def _check(cameras: PosedViews, images: torch.Tensor, prompts: Sequence[str]) -> None:
-    """Raises ValueError for what `write_sequence` cannot write."""
+    """Raises InputError for what `write_sequence` cannot write."""
     if cameras.depth is None:
-        raise ValueError(
-            f"{NODE}: these cameras have no depth, as those of a panorama: connect those of Depth Cameras."
-        )
-    check_pictures(images, f"images of {NODE}")
+        raise InputError("these cameras have no depth, like those of a panorama", "cameras_with_depth")
+    check_pictures(images, "images")
     count, height, width = images.shape[:3]
     if count != cameras.views:
-        raise ValueError(
-            f"{NODE}: there are {count} images and {cameras.views} cameras: connect one image per camera, of the "
-            "cameras that they were sampled with."
-        )
+        raise InputError(f"there are {count} images and {cameras.views} cameras", "one_image_per_camera")
     if width * cameras.height != height * cameras.width:
-        raise ValueError(
-            f"{NODE}: the images are {width} x {height} pixels and the cameras' views {cameras.width} x "
-            f"{cameras.height}: only scaling both sides alike is possible."
+        raise InputError(
+            f"the images are {width} x {height} pixels and the cameras' views {cameras.width} x {cameras.height}: only "
+            "scaling both sides alike is possible"
         )
     if prompts and len(prompts) != cameras.views:
-        raise ValueError(f"{NODE}: there are {len(prompts)} prompts and {cameras.views} cameras: give one per camera.")
+        raise InputError(f"there are {len(prompts)} prompts and {cameras.views} cameras", "one_prompt_per_camera")
     if len(set(cameras.names)) < cameras.views or not all(name.isdecimal() for name in cameras.names):
-        raise ValueError(
-            f"{NODE}: files are called as the views, which need different numbers, not {', '.join(cameras.names)}."
+        raise InputError(
+            f"files are named after the views, which need different numbers, not {', '.join(cameras.names)}"
         )

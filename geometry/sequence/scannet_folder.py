@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ..grid import middle
-from .frames import FOCAL_LENGTHS, NODE, described, nearest_rotation
+from ..input_error import InputError
+from .frames import FOCAL_LENGTHS, described, nearest_rotation
 
 NEEDED = {"color": (".jpg", ".jpeg", ".png"), "depth": (".png",), "pose": (".txt",)}
 OPTIONAL = {"intrinsic": (".txt",), "prompt": (".txt",)}
 SHARED_INTRINSICS = "intrinsic/intrinsic_depth.txt"
-MATRIX = "the depth camera's matrix (fx 0 cx, 0 fy cy, 0 0 1)"
 RIGID, EXACT = 1e-3, 1e-4  # how far from orthonormal rotations may be in a file, and how far `Cameras` take them
 
 FrameFiles = dict[str, Path]  # the files of one frame by the folder that they lie in
+Header = tuple[str, tuple[int, int]]  # of a picture: Pillow's mode, and (width, height)
 
 
 def check_folder(
@@ -26,11 +28,11 @@ def check_folder(
 ) -> tuple[dict[str, FrameFiles], dict[str, str]]:
     """The chosen frames that can be read, with their files, and why each of the others cannot; both by name.
 
-    Of pictures only the headers are opened. Raises ValueError for a folder without frames, start or stride that leave
+    Of pictures only the headers are opened. Raises InputError for a folder without frames, start or stride that leave
     none, fewer than two frames left, missing or wrong intrinsics, and depth that is not 16-bit or not of one size.
     """
     if not folder.is_dir():
-        raise ValueError(f"{NODE}: there is no folder {folder}: choose another sequence, or put it there.")
+        raise InputError(f"there is no folder {folder}", "no_folder")
     chosen = _chosen(_listed(folder), folder, start, stride, max_frames)
     faults = {name: _fault(files) for name, files in chosen.items()}
     skipped = {name: fault for name, fault in faults.items() if fault}
@@ -43,28 +45,28 @@ def check_folder(
 
 
 def check_count(left: Collection[str], skipped: dict[str, str], folder: Path) -> None:
-    """Raises ValueError where fewer than two frames are left of those chosen in a folder."""
+    """Raises InputError where fewer than two frames are left of those chosen in a folder."""
     if len(left) < 2:
         because = f" ({described(skipped)})" if skipped else ""
-        raise ValueError(
-            f"{NODE}: {len(left)} of the chosen frames in {folder} can be used, and at least 2 are needed{because}: "
-            "mend these, lower start or stride, or raise max_frames."
+        raise InputError(
+            f"{len(left)} of the chosen frames in {folder} can be used, and at least 2 are needed{because}",
+            "few_frames_in_folder",
         )
 
 
 def intrinsics_path(files: FrameFiles, folder: Path) -> Path:
-    """Where the intrinsics of a frame's depth map are. Raises ValueError where that is nowhere."""
+    """Where the intrinsics of a frame's depth map are. Raises InputError where that is nowhere."""
     path = files.get("intrinsic", folder / SHARED_INTRINSICS)
     if not path.is_file():
-        raise ValueError(f"{NODE}: there is no {SHARED_INTRINSICS} in {folder}: write {MATRIX} there.")
+        raise InputError(f"there is no {SHARED_INTRINSICS} in {folder}", "write_matrix")
     return path
 
 
 def intrinsics(path: Path) -> torch.Tensor:
-    """(3, 3) float64 of a file with 3 x 3 numbers, or 4 x 4 as ScanNet has them. Raises ValueError for others."""
+    """(3, 3) float64 of a file with 3 x 3 numbers, or 4 x 4 as ScanNet has them. Raises InputError for others."""
     matrix = _matrix(path)
     if matrix is None:
-        raise ValueError(f"{NODE}: {path} does not hold 3 x 3 or 4 x 4 numbers: write {MATRIX} there.")
+        raise InputError(f"{path} does not hold 3 x 3 or 4 x 4 numbers", "write_matrix")
     return matrix[:3, :3].clone()
 
 
@@ -112,18 +114,18 @@ def _chosen(
     listed: dict[str, FrameFiles], folder: Path, start: int, stride: int, max_frames: int
 ) -> dict[str, FrameFiles]:
     if start < 0 or stride < 1 or max_frames < 0:
-        raise ValueError(
-            f"{NODE}: start must be 0 or more, stride 1 or more and max_frames 0 (all) or more, not {start}, {stride} "
-            f"and {max_frames}."
+        raise InputError(
+            f"start must be 0 or more, stride 1 or more and max_frames 0 (all) or more, not {start}, {stride} and "
+            f"{max_frames}"
         )
     if not listed:
-        raise ValueError(
-            f"{NODE}: there are no frames in {folder}: it needs color/N.jpg, depth/N.png, pose/N.txt and "
-            f"{SHARED_INTRINSICS}, with numbers for N."
+        raise InputError(
+            f"there are no frames in {folder}: it needs color/N.jpg, depth/N.png, pose/N.txt and {SHARED_INTRINSICS}, "
+            "with numbers for N"
         )
     names = list(listed)[start::stride][: max_frames or None]
     if not names:
-        raise ValueError(f"{NODE}: start is {start}, and there are {len(listed)} frames in {folder}: lower start.")
+        raise InputError(f"start is {start}, and there are {len(listed)} frames in {folder}", "lower_start")
     return {name: listed[name] for name in names}
 
 
@@ -137,8 +139,8 @@ def _fault(files: FrameFiles) -> str | None:
     return None if _header(files["depth"]) else "unreadable depth"
 
 
-def _header(path: Path) -> tuple[str, tuple[int, int]] | None:
-    """Pillow's mode and (width, height) of a picture; None for a file that is none."""
+def _header(path: Path) -> Header | None:
+    """None for a file that is no picture."""
     try:
         with Image.open(path) as picture:
             return picture.mode, picture.size
@@ -147,34 +149,34 @@ def _header(path: Path) -> tuple[str, tuple[int, int]] | None:
 
 
 def _depth_size(usable: dict[str, FrameFiles], folder: Path) -> tuple[int, int]:
-    """(width, height) of all depth maps. Raises ValueError where they are not 16-bit, or of different sizes."""
+    """(width, height) of all depth maps. Raises InputError where they are not 16-bit, or of different sizes."""
     sizes: dict[tuple[int, int], str] = {}
     for name, files in usable.items():
-        mode, size = _header(files["depth"])
+        mode, size = cast(Header, _header(files["depth"]))  # a usable frame has one
         if not mode.startswith("I"):
-            raise ValueError(
-                f"{NODE}: the depth of frame {name} in {folder} is not a grey picture of 16 bits (Pillow calls it "
-                f"{mode}): write depth maps as 16-bit PNG files that hold millimetres."
+            raise InputError(
+                f"the depth of frame {name} in {folder} is not a 16-bit grey picture (Pillow calls it {mode})",
+                "sixteen_bits",
             )
         sizes.setdefault(size, name)
     if len(sizes) > 1:
         one, other, *_ = (f"{width} x {height} (frame {name})" for (width, height), name in sizes.items())
-        raise ValueError(f"{NODE}: the depth maps in {folder} are {one} and {other}: make them one size.")
+        raise InputError(f"the depth maps in {folder} are {one} and {other}", "one_size")
     return next(iter(sizes))
 
 
 def _check_intrinsics(matrix: torch.Tensor, size: tuple[int, int], path: Path) -> None:
-    """Raises ValueError for a matrix that is no camera's, or not that of depth maps of this (width, height)."""
+    """Raises InputError for a matrix that is no camera's, or not that of depth maps of this (width, height)."""
     if not torch.isfinite(matrix).all():
-        raise ValueError(f"{NODE}: {path} holds NaN or infinite numbers: write {MATRIX} there.")
+        raise InputError(f"{path} holds NaN or infinite numbers", "write_matrix")
     (fx, _, cx), (shear, fy, cy), last = matrix.tolist()
     width, height = size
     near_middle = width / 4 <= cx <= width * 3 / 4 and height / 4 <= cy <= height * 3 / 4
     shortest, longest = (share * width for share in FOCAL_LENGTHS)
     plausible = shortest <= fx <= longest and shortest <= fy <= longest and shear == 0 and last == [0, 0, 1]
     if not (near_middle and plausible):
-        raise ValueError(
-            f"{NODE}: {path} does not fit depth maps of {width} x {height} pixels: its focal lengths are {fx:g} and "
-            f"{fy:g}, its principal point is {cx:g}, {cy:g}, which should be near {middle(width):g}, "
-            f"{middle(height):g}. Write {MATRIX} at that size there."
+        raise InputError(
+            f"{path} does not fit depth maps of {width} x {height} pixels: its focal lengths are {fx:g} and {fy:g}, "
+            f"its principal point is {cx:g}, {cy:g}, which should be near {middle(width):g}, {middle(height):g}",
+            "write_matrix_at_size",
         )

@@ -287,22 +287,22 @@ def refused(match: str, images: torch.Tensor, cameras: Cameras) -> None:
 
 def test_images_that_do_not_fit_the_cameras_are_refused(views):
     refused("too few images: 5 images, 8 cameras", views[:5], RING)
-    refused("no multiple of the cameras: 12 images, 8 cameras", views[[0, 1, 2, 3] * 3], RING)
+    refused("not a multiple of the cameras: 12 images, 8 cameras", views[[0, 1, 2, 3] * 3], RING)
     refused("the images are 64 x 64 pixels", views[:, :, :64], RING)
 
 
 def test_images_with_nan_are_refused(views):
     views = views.clone()
     views[3, 2, 1] = torch.nan
-    with pytest.raises(ValueError, match="NaN or infinite numbers in the images"):
+    with pytest.raises(InputError, match="NaN or infinite numbers in the images"):
         agreement(views, RING)
 
 
 def test_cameras_without_neighbours_are_refused():
     refused("faces of a cube do not overlap", torch.rand(6, 32, 32, 3), cube(32, 32, 0))
-    refused("a view alone", torch.rand(1, 32, 32, 3), ring(1, 90, 32, 32))
+    refused("a single view", torch.rand(1, 32, 32, 3), ring(1, 90, 32, 32))
     cameras, images, _ = scene([(0.0, 0.0)])
-    refused("a view alone", images, cameras)
+    refused("a single view", images, cameras)
 
 
 def test_views_that_share_no_pixel_are_refused():

@@ -8,6 +8,7 @@ from golden_model import case
 
 from mvdiffusion_pack.geometry import depth
 from mvdiffusion_pack.geometry.depth import depth_overlaps
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.posed import PosedViews
 
 
@@ -54,7 +55,7 @@ def test_each_pair_is_computed_once_for_all_parts(monkeypatch):
 
 
 def test_depth_must_fit_the_cameras(cameras):
-    with pytest.raises(ValueError, match="views, height, width"):
+    with pytest.raises(InputError, match="views, height, width"):
         recorded(depth=cameras.depth[:, :-1])
 
 
@@ -62,10 +63,10 @@ def test_depth_must_fit_the_cameras(cameras):
 def test_depth_is_finite_and_not_negative(cameras, value):
     depth = cameras.depth.clone()
     depth[2, 3, 4] = value
-    with pytest.raises(ValueError, match="finite metres"):
+    with pytest.raises(InputError, match="finite metres"):
         recorded(depth=depth)
 
 
 def test_key_frames_are_among_the_views():
-    with pytest.raises(ValueError, match="6 cameras"):
+    with pytest.raises(InputError, match="6 cameras"):
         recorded(keyframes=(0, 6))

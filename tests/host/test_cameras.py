@@ -118,5 +118,7 @@ def test_field_of_view_that_a_narrow_ring_is_told_is_enough(demo, views):
 
 
 def test_unknown_layout_is_refused(comfy):
-    with pytest.raises(ValueError, match="layout must be one of ring, sphere, rings, cube, not 'helix'"):
+    from mvdiffusion_pack.geometry.layouts import LAYOUTS
+
+    with pytest.raises(ValueError, match=f"layout must be one of {', '.join(LAYOUTS)}, not 'helix'"):
         cameras_of("helix")

@@ -24,7 +24,7 @@ def decibels(demo, **changes) -> float:
     from mvdiffusion_pack.geometry.agreement import agreement
 
     with torch.inference_mode():
-        images = demo.vae.decode(demo.sample(steps=4, **changes))
+        images = demo.vae.decode(demo.sample(**changes))
     return agreement(images, demo.cameras).psnr
 
 

@@ -24,6 +24,14 @@ SDXL = dict(
 )
 
 
+SHALLOW = dict(  # two levels of one layer: sites are of all kinds, but few
+    channel_mult=(1, 2),
+    num_res_blocks=[1, 1],
+    transformer_depth=[1, 1],
+    transformer_depth_output=[1] * 4,
+)
+
+
 def small_unet(structure: dict):
     """The host's UNetModel of a structure, narrow, with random weights in every layer."""
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -100,7 +108,7 @@ def test_compiled_unet_follows_the_run(comfy):
     from mvdiffusion_pack.host import inject
     from mvdiffusion_pack.host.run import Run
 
-    unet = small_unet(SD2)
+    unet = small_unet(SD2 | SHALLOW)
     weights = fresh_weights(PANORAMA, inject.unet_widths(unet), zero=False)
     caa = CAA(PANORAMA, weights.widths, weights.frequencies, comfy.ops.manual_cast)
     caa.load_state_dict(weights.tensors)

@@ -34,7 +34,7 @@ def demo(comfy):
     return comfy_nodes.demo()
 
 
-def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
+def test_steps_are_a_loop_over_the_hosts_sigmas(golden):
     import comfy.samplers
 
     from mvdiffusion_pack.host import inject, run, setup
@@ -43,11 +43,11 @@ def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
     model, cond, uncond = golden
     cameras = case_cameras("pano")
     (latent,) = MultiViewKSampler.execute(
-        model, cameras, cond, uncond, SEED, 10, 9.0, "ddim", "ddim_uniform", 1.0, 1
+        model, cameras, cond, uncond, SEED, 4, 9.0, "ddim", "ddim_uniform", 1.0, 1
     ).args
 
     sampling = model.get_model_object("model_sampling")
-    sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", 10)
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", 4)
     caa = model.get_additional_models_with_key(setup.KEY)[0].model
     options = model.model_options["transformer_options"] | {inject.RUN: run.Run(cameras, caa, 1.0)}
     inject.inject(model)
@@ -143,12 +143,12 @@ def test_strength_blends_between_the_plain_features_and_the_blocks(demo):
 
 
 def test_plain_attention_rules_the_fast_way_out(demo, monkeypatch):
-    from mvdiffusion_pack.caa.attention import fast
+    from mvdiffusion_pack.caa import blocks
     from mvdiffusion_pack.host import begin, setup
 
     expected = demo.sample()
     patcher = demo.model.get_additional_models_with_key(setup.KEY)[0]
-    monkeypatch.setattr(fast, "attend", lambda *_: pytest.fail("the fast way was taken"))
+    monkeypatch.setattr(blocks, "attend_fast", lambda *_: pytest.fail("the fast way was taken"))
     plainly = demo.sample(begin.with_blocks(demo.model, patcher, 1.0, "plain"))
     assert not torch.equal(plainly, expected)
     assert relative_error(plainly, expected) < 1e-4

@@ -55,10 +55,12 @@ def write_requirements(folder: Path, *names: str) -> Path:
     return file
 
 
+@pytest.mark.thorough
 def test_environment_is_made(made: Path):
     assert has("in_place_of_torch")
 
 
+@pytest.mark.thorough
 def test_second_run_skips_pip(made: Path, tmp_path: Path):
     file = write_requirements(tmp_path, "one", "two")
     prepare([file], [])
@@ -67,17 +69,20 @@ def test_second_run_skips_pip(made: Path, tmp_path: Path):
     assert not environment.PIP_LOG.exists()
 
 
+@pytest.mark.thorough
 def test_more_asked_runs_pip_again(made: Path, tmp_path: Path):
     prepare([write_requirements(tmp_path, "three")], [])
     prepare([write_requirements(tmp_path, "three", "four")], [])
     assert has("four")
 
 
+@pytest.mark.thorough
 def test_packages_are_installed_beside_files(made: Path, tmp_path: Path):
     prepare([write_requirements(tmp_path, "five")], [str(write_wheel(tmp_path, "six"))])
     assert has("six")
 
 
+@pytest.mark.thorough
 def test_environment_without_pip_is_made_anew(made: Path, tmp_path: Path):
     environment.STAMP.unlink(missing_ok=True)
     for pip in environment.VENV.rglob("site-packages/pip"):
@@ -86,6 +91,7 @@ def test_environment_without_pip_is_made_anew(made: Path, tmp_path: Path):
     assert has("seven") and has("pip")
 
 
+@pytest.mark.thorough
 def test_failure_shows_the_end_of_the_log_and_is_not_taken_for_done(made: Path, tmp_path: Path):
     file = tmp_path / "requirements.txt"
     file.write_text(str(tmp_path / "missing-1.0-py3-none-any.whl"), encoding="utf-8")
@@ -118,6 +124,7 @@ def test_equal_versions_need_no_folder(tmp_path: Path):
     assert not install_differing(file, tmp_path / "folder")
 
 
+@pytest.mark.thorough
 def test_other_pin_is_installed_into_the_folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_wheel(tmp_path, "ruff")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
@@ -128,6 +135,7 @@ def test_other_pin_is_installed_into_the_folder(made: Path, tmp_path: Path, monk
     assert (tmp_path / "folder" / "ruff.py").exists()
 
 
+@pytest.mark.thorough
 def test_missing_package_is_installed_into_the_folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_wheel(tmp_path, "a_package_nobody_has")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))

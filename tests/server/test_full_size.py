@@ -34,10 +34,10 @@ def server(comfy, tmp_path_factory):
 
 
 def graph(loaders: dict) -> dict:
-    """One step of eight 128 x 128 views; the last of `loaders` gives the MODEL, 'sd' CLIP (1) and VAE (2)."""
+    """One step of eight 64 x 64 views; the last of `loaders` gives the MODEL, 'sd' CLIP (1) and VAE (2)."""
     text = {"clip": ["sd", 1], "cameras": ["cameras", 0], "prefix": ""}
     return loaders | {
-        "cameras": node("PanoramaCameras", layout="ring", views=8, fov=90, width=128, height=128, start_yaw=0, pitch=0),
+        "cameras": node("PanoramaCameras", layout="ring", views=8, fov=90, width=64, height=64, start_yaw=0, pitch=0),
         "positive": node("TextEncode", text="a room", **text),
         "negative": node("TextEncode", text="", **text),
         "sampler": node(
@@ -48,7 +48,7 @@ def graph(loaders: dict) -> dict:
             negative=["negative", 0],
             seed=1,
             steps=1,
-            cfg=9.0,
+            cfg=1.0,
             sampler_name="ddim",
             scheduler="ddim_uniform",
             denoise=1.0,

@@ -30,7 +30,7 @@ def main() -> None:
 
     for target in TARGETS:
         for dtype, width, samples, entries in (("fp16", 320, 9, 2), ("bf16", 1280, 9, 2), ("fp32", 640, 1, 11)):
-            sizes = {"width": width, "samples": samples, "entries": entries, "block": kernels.BLOCK}
+            sizes = {"width": width, "samples": samples, "entries": entries, "block": kernels.QUERIES}
             for kernel, last in ((kernels.scales_kernel, "chunk"), (kernels.attend_kernel, "head")):
                 constants = sizes | {last: kernels.CHUNK if last == "chunk" else HEAD}
                 triton.compile(ASTSource(kernel, signature(kernel, dtype, constants), constants), target=target)

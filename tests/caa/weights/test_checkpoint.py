@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from mvdiffusion_pack.caa.weights.checkpoint import CAAWeights, read_caa, write_slim
 from mvdiffusion_pack.caa.weights.kinds import KINDS, PANORAMA, Widths, expected_shapes
+from mvdiffusion_pack.geometry.input_error import InputError
 
 NAMES = {"pano": "panorama", "outpaint": "outpainting", "depth": "depth"}
 PREFIX = "mv_base_model."
@@ -142,35 +143,35 @@ def test_frequencies_lost_in_half_precision_are_made_anew(files, tmp_path):
 def test_missing_keys_are_named(tmp_path):
     weights = {key: tensor for key, tensor in golden_weights("pano").items() if "mid.transformer.attn1" not in key}
     write_published(tmp_path / "part.ckpt", weights)
-    with pytest.raises(ValueError, match=r"part\.ckpt: .*missing keys: cp_blocks_mid\.[^\n]* and 2 more\)"):
+    with pytest.raises(InputError, match=r"part\.ckpt: .*missing keys: cp_blocks_mid\.[^\n]* and 2 more\)"):
         read_caa(tmp_path / "part.ckpt")
 
 
 def test_missing_blocks_are_named(tmp_path):
     weights = {key: tensor for key, tensor in golden_weights("pano").items() if "cp_blocks_encoder.2" not in key}
     write_published(tmp_path / "part.ckpt", weights)
-    with pytest.raises(ValueError, match=r"the blocks cp_blocks_encoder\.2 are missing"):
+    with pytest.raises(InputError, match=r"the blocks cp_blocks_encoder\.2 are missing"):
         read_caa(tmp_path / "part.ckpt")
 
 
 def test_unexpected_keys_are_named(tmp_path):
     weights = golden_weights("pano") | {f"{PREFIX}cp_blocks_mid.gate": torch.zeros(1)}
     write_published(tmp_path / "more.ckpt", weights)
-    with pytest.raises(ValueError, match=r"unexpected keys: cp_blocks_mid\.gate"):
+    with pytest.raises(InputError, match=r"unexpected keys: cp_blocks_mid\.gate"):
         read_caa(tmp_path / "more.ckpt")
 
 
 def test_wrong_shapes_are_named(tmp_path):
     write_published(tmp_path / "odd.ckpt", golden_weights("pano") | {TO_Q: torch.zeros(32, 64)})
     with pytest.raises(
-        ValueError, match=r"mid\.transformer\.attn1\.to_q\.weight is \[32, 64\] and should be \[64, 64\]"
+        InputError, match=r"mid\.transformer\.attn1\.to_q\.weight is \[32, 64\] and should be \[64, 64\]"
     ):
         read_caa(tmp_path / "odd.ckpt")
 
 
 def test_other_files_are_refused_by_name(tmp_path):
     save_file({"lora_unet_mid.lora_up.weight": torch.zeros(4, 4)}, tmp_path / "style.safetensors")
-    with pytest.raises(ValueError, match=r"style\.safetensors: the file is a LoRA"):
+    with pytest.raises(InputError, match=r"style\.safetensors: the file is a LoRA"):
         read_caa(tmp_path / "style.safetensors")
 
 
@@ -186,6 +187,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
 def test_trainer_state_costs_no_memory(tmp_path):
     """Half a gigabyte of optimizer state in the file: reading takes a few megabytes."""

@@ -19,6 +19,7 @@ from published_files import write_published
 from safetensors.torch import save_file
 
 from mvdiffusion_pack.caa.weights.tensor_files import _Placeholder, _Unpickler, read_shapes, read_tensors
+from mvdiffusion_pack.geometry.input_error import InputError
 
 WEIGHTS = {
     "a.weight": torch.arange(6.0).reshape(2, 3),
@@ -242,7 +243,7 @@ def test_tensors_cannot_reach_outside_their_storage(tmp_path):
             return function, (*args[:2], (1000,), *args[3:])
 
     torch.save({"a": Outside()}, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match=r"evil\.ckpt is damaged.*no data for a"):
+    with pytest.raises(InputError, match=r"evil\.ckpt is damaged.*no data for a"):
         read_tensors(tmp_path / "evil.ckpt", ["a"])
 
 
@@ -251,23 +252,24 @@ def test_tensors_cannot_reach_outside_their_storage(tmp_path):
 HTML = b"\n<!DOCTYPE html><html><body>Not found</body></html>" * 20
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5600000000\n"
 BROKEN = {
-    "empty": (b"", r"is empty \(0 bytes\)"),
-    "web page": (HTML, "is a web page"),
-    "Git LFS pointer": (POINTER, "is a Git LFS pointer.*git lfs pull"),
-    "text": (b"Access denied: sign in first.\n" * 5, "is a text file"),
-    "random": (bytes(range(200)), "is neither a safetensors nor a torch file"),
-    "cut safetensors header": (b"\xff\x10\0\0\0\0\0\0" + b'{"a": {"dtype"', "damaged or cut short"),
-    "another pickle": (pickle.dumps({"a": 1}), "not a file of torch's"),
-    "half a pickle": (pickle.dumps({"a": list(range(999))}, 2)[:100], "not a file of torch's"),
+    "empty": (b"", r"is empty \(0 bytes\)", "replace_file"),
+    "web page": (HTML, "is a web page", "replace_file"),
+    "Git LFS pointer": (POINTER, "is a Git LFS pointer", "git_lfs_pull"),
+    "text": (b"Access denied: sign in first.\n" * 5, "is a text file", "replace_file"),
+    "random": (bytes(range(200)), "is neither a safetensors nor a torch file", "replace_file"),
+    "cut safetensors header": (b"\xff\x10\0\0\0\0\0\0" + b'{"a": {"dtype"', "damaged or cut short", "get_again"),
+    "another pickle": (pickle.dumps({"a": 1}), "not a torch file", "get_again"),
+    "half a pickle": (pickle.dumps({"a": list(range(999))}, 2)[:100], "not a torch file", "get_again"),
 }
 
 
 @pytest.mark.parametrize("name", ["weights.ckpt", "weights.safetensors"])
-@pytest.mark.parametrize(("content", "sentence"), BROKEN.values(), ids=BROKEN.keys())
-def test_broken_files_are_named(content, sentence, name, tmp_path):
+@pytest.mark.parametrize(("content", "fact", "remedy"), BROKEN.values(), ids=BROKEN.keys())
+def test_broken_files_are_named_with_what_to_do(content, fact, remedy, name, tmp_path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=rf"^[^\n]*{name} [^\n]*{sentence}[^\n]*$"):
+    with pytest.raises(InputError, match=rf"^[^\n]*{name} [^\n]*{fact}[^\n]*$") as raised:
         read_shapes(tmp_path / name)
+    assert raised.value.remedy == remedy
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -276,14 +278,14 @@ def test_cut_files_are_named(form, share, tmp_path):
     path = write(tmp_path / "weights.ckpt", form)
     content = path.read_bytes()
     path.write_bytes(content[: max(20, int(share * len(content)))])
-    with pytest.raises(ValueError, match=r"^[^\n]*weights\.ckpt [^\n]*damaged[^\n]*$"):
+    with pytest.raises(InputError, match=r"^[^\n]*weights\.ckpt [^\n]*damaged[^\n]*$"):
         read_tensors(path, [""])
 
 
 def test_archives_of_something_else_are_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "weights.ckpt", "w") as archive:
         archive.writestr("weights.safetensors", b"")
-    with pytest.raises(ValueError, match=r"weights\.ckpt is not a file of torch's.*without data\.pkl"):
+    with pytest.raises(InputError, match=r"weights\.ckpt is not a torch file.*without data\.pkl"):
         read_shapes(tmp_path / "weights.ckpt")
 
 
@@ -293,7 +295,7 @@ def test_archives_without_a_storage_are_named(tmp_path):
         for entry in whole.infolist():
             if not entry.filename.endswith("/data/0"):
                 part.writestr(entry.filename, whole.read(entry))
-    with pytest.raises(ValueError, match=r"part\.ckpt is damaged.*no data for a\.weight"):
+    with pytest.raises(InputError, match=r"part\.ckpt is damaged.*no data for a\.weight"):
         read_tensors(tmp_path / "part.ckpt", [""])
 
 

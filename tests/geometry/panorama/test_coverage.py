@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.panorama.coverage import panoramas_and_coverage
 
 
@@ -43,7 +44,7 @@ def test_one_coverage_serves_all_panoramas():
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 8, 16), (8, 16), (1, 4, 8)])
 def test_coverage_of_another_size_names_both_sizes(shape):
-    with pytest.raises(ValueError, match=r"The coverage must be \(3, 8, 16\) like the panorama, not \("):
+    with pytest.raises(InputError, match=r"^the coverage must be \(3, 8, 16\) like the panorama, not \("):
         panoramas_and_coverage(ones(3, 8, 16, 3), ones(*shape))
 
 
@@ -51,21 +52,21 @@ def test_coverage_of_another_size_names_both_sizes(shape):
 def test_coverage_that_is_no_number(number):
     coverage = ones(1, 8, 16)
     coverage[0, 3, 3] = number
-    with pytest.raises(ValueError, match="NaN or infinite numbers in the coverage"):
+    with pytest.raises(InputError, match="NaN or infinite numbers in the coverage"):
         panoramas_and_coverage(ones(1, 8, 16, 3), coverage)
 
 
 def test_coverage_of_nothing_names_the_panorama():
     coverage = torch.stack((torch.ones(8, 16), torch.zeros(8, 16)))
-    with pytest.raises(ValueError, match="The coverage of panorama 1 is 0 everywhere"):
+    with pytest.raises(InputError, match=r"^the coverage of panorama 1 is 0 everywhere$"):
         panoramas_and_coverage(ones(2, 8, 16, 3), coverage)
 
 
 def test_negative_coverage_covers_nothing():
-    with pytest.raises(ValueError, match="is 0 everywhere"):
+    with pytest.raises(InputError, match="is 0 everywhere"):
         panoramas_and_coverage(ones(1, 8, 16, 3), -ones(1, 8, 16))
 
 
 def test_picture_that_is_not_two_to_one():
-    with pytest.raises(ValueError, match="not 16 x 9 pixels"):
+    with pytest.raises(InputError, match="not 16 x 9 pixels"):
         panoramas_and_coverage(ones(1, 9, 16, 3), None)

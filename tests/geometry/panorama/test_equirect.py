@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sphere import cameras_at, smooth, view_directions
 from wall import along_a_wall
 
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.layouts import ring
 from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_from_directions, equirect_to_views
 
@@ -156,21 +157,27 @@ def test_half_precision_and_alpha_are_taken():
 
 
 @pytest.mark.parametrize(
-    ("equirect", "mask", "message"),
+    ("equirect", "mask", "message", "remedy"),
     [
-        (torch.zeros(1, 32, 63, 3), None, "twice as wide as high, not 63 x 32"),
-        (torch.zeros(1, 32, 64, 1), None, r"3 or 4 channels\), not \(1, 32, 64, 1\)"),
-        (torch.full((1, 32, 64, 3), math.nan), None, "NaN"),
-        (torch.zeros(1, 32, 64, 3), torch.full((1, 32, 64), math.nan), "NaN"),
-        (torch.zeros(1, 32, 64, 3), torch.zeros(1, 16, 32), r"\(1, 32, 64\) like the panorama, not \(1, 16, 32\)"),
-        (torch.zeros(1, 32, 64, 3), torch.zeros(1, 64, 64), r"\(1, 64, 64\).*Load Image .* no mask was painted"),
+        (torch.zeros(1, 32, 63, 3), None, "twice as wide as high, not 63 x 32", "two_to_one"),
+        (torch.zeros(1, 32, 64, 1), None, r"3 or 4 channels\), not \(1, 32, 64, 1\)", ""),
+        (torch.full((1, 32, 64, 3), math.nan), None, "NaN", "nan_pictures"),
+        (torch.zeros(1, 32, 64, 3), torch.full((1, 32, 64), math.nan), "NaN", "nan_mask"),
+        (
+            torch.zeros(1, 32, 64, 3),
+            torch.zeros(1, 16, 32),
+            r"\(1, 32, 64\) like the panorama, not \(1, 16, 32\)",
+            "mask_size",
+        ),
+        (torch.zeros(1, 32, 64, 3), torch.zeros(1, 64, 64), r"not \(1, 64, 64\)", "unpainted_mask"),
     ],
 )
-def test_bad_panoramas_are_refused(equirect, mask, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_panoramas_are_refused(equirect, mask, message, remedy):
+    with pytest.raises(InputError, match=message) as raised:
         equirect_to_views(equirect, ring(4, 100, 16, 16), mask)
+    assert raised.value.remedy == remedy
 
 
 def test_cameras_in_different_places_cut_no_panorama():
-    with pytest.raises(ValueError, match="stand in different places"):
+    with pytest.raises(InputError, match="stand in different places"):
         equirect_to_views(torch.zeros(1, 32, 64, 3), along_a_wall(2))

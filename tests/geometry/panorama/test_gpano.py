@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import torch
 
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.layouts import ring
 from mvdiffusion_pack.geometry.panorama.gpano import covered_box, gpano_xmp
 from mvdiffusion_pack.geometry.panorama.stitch import stitch
@@ -63,7 +64,7 @@ def test_box_of_a_ring_is_the_latitudes_of_its_corners():
 
 
 def test_coverage_that_is_nowhere_certain_is_refused():
-    with pytest.raises(ValueError, match=r"nowhere above 0\.5, only 0\.3 at most"):
+    with pytest.raises(InputError, match=r"nowhere above 0\.5, only 0\.3 at most"):
         covered_box(coverage_of(WHOLE, value=0.3))
 
 

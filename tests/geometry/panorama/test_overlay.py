@@ -12,6 +12,7 @@ from sphere import detailed, psnr, smooth, view_directions
 from yardstick import yardsticks
 
 from mvdiffusion_pack.geometry.cameras import Cameras
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.layouts import ring
 from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_to_views
 from mvdiffusion_pack.geometry.panorama.source import source_camera, source_to_views
@@ -109,11 +110,11 @@ def test_where_the_photo_is_finer_it_is_the_mean_of_what_rays_meet(finer, most):
 
 
 def test_a_checkerboard_of_two_pixel_cells_has_no_moire():
-    y, x = torch.meshgrid(torch.arange(1024), torch.arange(1024), indexing="ij")
+    y, x = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="ij")
     board = ((x // 2 + y // 2) % 2).float()[None, :, :, None].expand(-1, -1, -1, 3)
-    camera = source_camera(1024, 1024, RING, 20, 10)
-    inside = edge_angles_deg(camera, 1024) > 2
-    shown, expected = over_black(board, camera, 0.0, 1024)[inside], ray_cast(board, camera, 1024, 4)[inside]
+    camera = source_camera(512, 512, RING, 20, 10)
+    inside = edge_angles_deg(camera, 512) > 2
+    shown, expected = over_black(board, camera, 0.0)[inside], ray_cast(board, camera, 512, 4)[inside]
     assert expected.std() < 0.05 and shown.std() < 0.05
     assert (shown - expected).std() < 0.05
 
@@ -283,6 +284,7 @@ def test_a_photo_taken_through_cutting_projecting_and_stitching_comes_back():
     assert psnr(equirect[opaque], panorama[opaque]) > psnr(without[opaque], panorama[opaque]) + 6
 
 
+@pytest.mark.thorough
 def test_a_photo_of_24_megapixels_adds_little():
     cameras, photo = ring(8, 90, 64, 64), noise(1, 1, 1, 3).expand(1, 4000, 6000, 3).contiguous()
     views, overlay = noise(8, 64, 64, 3), Overlay(photo, source_camera(6000, 4000, cameras))
@@ -298,27 +300,25 @@ PHOTO, CAMERA = torch.zeros(1, 32, 32, 3), source_camera(32, 32, RING)
 @pytest.mark.parametrize(
     ("pictures", "border", "message"),
     [
-        (PHOTO[..., :2], 5.0, r"source of Stitch Equirect must be.*3 or 4 channels.*\(1, 32, 32, 2\)"),
-        (PHOTO[0], 5.0, r"source of Stitch Equirect must be.*not \(32, 32, 3\)"),
-        (PHOTO[:0], 5.0, "There is nothing in the source of Stitch Equirect"),
+        (PHOTO[..., :2], 5.0, r"^the source must be.*3 or 4 channels.*\(1, 32, 32, 2\)$"),
+        (PHOTO[0], 5.0, r"^the source must be.*not \(32, 32, 3\)$"),
+        (PHOTO[:0], 5.0, "^there is nothing in the source, "),
         (PHOTO + math.nan, 5.0, "NaN or infinite numbers in the source"),
-        (PHOTO.expand(3, -1, -1, -1), 5.0, "Stitch Equirect: there are 3 photos in source for 2 panoramas"),
-        (PHOTO, -1.0, "Stitch Equirect: border must be 0 to 45 degrees, not -1"),
-        (PHOTO, 46.0, "Stitch Equirect: border must be 0 to 45 degrees, not 46"),
-        (PHOTO, math.nan, "Stitch Equirect: border must be 0 to 45 degrees, not nan"),
+        (PHOTO.expand(3, -1, -1, -1), 5.0, "^there are 3 photos in source for 2 panoramas$"),
+        (PHOTO, -1.0, "^border must be 0 to 45 degrees, not -1"),
+        (PHOTO, 46.0, "^border must be 0 to 45 degrees, not 46"),
+        (PHOTO, math.nan, "^border must be 0 to 45 degrees, not nan$"),
     ],
 )
 def test_bad_overlays_are_refused(pictures, border, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         stitch(torch.zeros(16, 64, 64, 3), RING, 256, overlay=Overlay(pictures, CAMERA, border))
 
 
 def test_a_native_width_beyond_all_measure_is_refused():
     overlay = Overlay(torch.zeros(1, 4, 512, 3), source_camera(512, 4, RING, fov_deg=1))
-    with pytest.raises(
-        ValueError,
-        match=r"Stitch Equirect: a panorama as fine as the source would be 184\d\d\d pixels wide.*at most 32768",
-    ):
+    message = r"^a panorama as fine as the source would be 184\d\d\d pixels wide, and 32768 is the most$"
+    with pytest.raises(InputError, match=message):
         stitch(torch.zeros(8, 64, 64, 3), RING, 0, overlay=overlay)
 
 
@@ -326,9 +326,10 @@ def test_a_native_width_beyond_all_measure_is_refused():
 def test_photos_between_pixels_are_refused(yaw, pitch):
     """All these directions lie on the corners of pixels."""
     camera = source_camera(64, 48, RING, yaw, pitch, 0, 0.05)
-    message = r"touches no pixel.* 0\.05 x 0\.038 degrees large .* 2 degrees apart: use a larger source_fov or width"
-    with pytest.raises(ValueError, match=message):
+    message = r"touches no pixel.* 0\.05 x 0\.038 degrees and .* 2 degrees apart$"
+    with pytest.raises(InputError, match=message) as raised:
         over_black(noise(1, 48, 64, 3), camera, 0.0, 180)
+    assert raised.value.remedy == "between_pixels"
 
 
 def test_a_photo_that_touches_one_pixel_is_shown_there():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from sphere import cameras_at, detailed, psnr, smooth, view_directions
 from torch.utils._python_dispatch import TorchDispatchMode
 from yardstick import yardsticks
 
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.layouts import ring, sphere
 from mvdiffusion_pack.geometry.panorama import blends
 from mvdiffusion_pack.geometry.panorama.equirect import (
@@ -36,11 +38,17 @@ def detailed_views() -> torch.Tensor:
     return detailed(view_directions(RING)).float()
 
 
+@functools.cache
+def known(width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which pixels of a panorama lie inside |latitude| < 34 degrees, and the detailed sphere there."""
+    inside = equirect_angles(width, width // 2)[1].abs() < math.radians(34)
+    return inside, detailed(equirect_directions(width, width // 2)[inside])
+
+
 def quality(equirect: torch.Tensor) -> float:
     """PSNR of a (H, W, 3) panorama of the detailed sphere inside |latitude| < 34 degrees."""
-    height, width = equirect.shape[:2]
-    inside = equirect_angles(width, height)[1].abs() < math.radians(34)
-    return psnr(equirect[inside], detailed(equirect_directions(width, height)[inside]))
+    inside, expected = known(equirect.shape[1])
+    return psnr(equirect[inside], expected)
 
 
 def largest_step(equirect: torch.Tensor, coverage: torch.Tensor) -> float:
@@ -52,22 +60,23 @@ def largest_step(equirect: torch.Tensor, coverage: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(("blend", "bar"), [("feather", 70), ("nearest", 70), ("multiband", 50)])
 def test_the_sphere_comes_back(detailed_views, blend, bar):
-    assert quality(stitch(detailed_views, RING, 4096, blend)[0][0]) >= bar
+    assert quality(stitch(detailed_views, RING, 2048, blend)[0][0]) >= bar
 
 
 @pytest.mark.parametrize("shift", [(0.5, 0.0), (0.0, 0.5), (-0.5, -0.5)])
 def test_half_a_pixel_of_shift_falls_below_the_bar(detailed_views, shift):
     intrinsics = RING.intrinsics.clone()
     intrinsics[:, :2, 2] += torch.tensor(shift, dtype=torch.float64)
-    assert quality(stitch(detailed_views, replace(RING, intrinsics=intrinsics), 4096)[0][0]) < 60
+    assert quality(stitch(detailed_views, replace(RING, intrinsics=intrinsics), 2048)[0][0]) < 60
 
 
 def test_the_other_align_corners_falls_below_the_bar(detailed_views):
     intrinsics = RING.intrinsics.clone()
     intrinsics[:, :2, :2] *= 511 / 512  # the field of view then ends in the border pixels' centres
-    assert quality(stitch(detailed_views, replace(RING, intrinsics=intrinsics), 4096)[0][0]) < 60
+    assert quality(stitch(detailed_views, replace(RING, intrinsics=intrinsics), 2048)[0][0]) < 60
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("cameras", "most"), [(RING, 5), (sphere(8, 90, 512, 512), 10)], ids=["ring of 8", "14 views"])
 def test_views_to_4096_take_little(cameras, most):
     (spent,) = yardsticks(lambda: stitch(torch.rand(cameras.views, 512, 512, 3), cameras, 4096))
@@ -246,28 +255,28 @@ def test_the_published_stitcher_shows_the_same_picture():
 @pytest.mark.parametrize(
     ("images", "options", "message"),
     [
-        (torch.zeros(7, 32, 32, 3), {}, "Stitch Equirect: too few images: 7 images, 8 cameras"),
-        (
-            torch.zeros(9, 32, 32, 3),
-            {},
-            "Stitch Equirect: the images are no multiple of the cameras: 9 images, 8 cameras",
-        ),
-        (torch.zeros(0, 32, 32, 3), {}, "There is nothing in the images of Stitch Equirect"),
+        (torch.zeros(7, 32, 32, 3), {}, "^too few images: 7 images, 8 cameras$"),
+        (torch.zeros(9, 32, 32, 3), {}, "^the images are not a multiple of the cameras: 9 images, 8 cameras$"),
+        (torch.zeros(0, 32, 32, 3), {}, "^there is nothing in the images, "),
         (torch.full((8, 32, 32, 3), math.nan), {}, "NaN"),
         (torch.zeros(8, 32, 32, 3).index_fill(0, torch.tensor(3), math.inf), {}, "infinite"),
         (
             torch.zeros(8, 32, 48, 3),
             {},
-            "Stitch Equirect: the images are 48 x 32 pixels, which is not the aspect of the cameras' 32 x 32",
+            "^the images are 48 x 32 pixels, which is not the aspect of the cameras' 32 x 32$",
         ),
         (torch.zeros(8, 32, 32, 2), {}, r"not \(8, 32, 32, 2\)"),
-        (torch.zeros(8, 32, 32, 3), {"width": -2}, "Stitch Equirect: width must be even.*not -2"),
-        (torch.zeros(8, 32, 32, 3), {"width": 1023}, "Stitch Equirect: width must be even.*not 1023"),
-        (torch.zeros(8, 32, 32, 3), {"blend": "average"}, "Stitch Equirect: unknown blend 'average'"),
+        (torch.zeros(8, 32, 32, 3), {"width": -2}, "^width must be even.*not -2$"),
+        (torch.zeros(8, 32, 32, 3), {"width": 1023}, "^width must be even.*not 1023$"),
+        (
+            torch.zeros(8, 32, 32, 3),
+            {"blend": "average"},
+            "^blend must be one of feather, multiband, nearest, not 'average'$",
+        ),
     ],
 )
 def test_bad_input_is_refused(images, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         stitch(images, ring(8, 90, 32, 32), **options)
 
 
@@ -275,5 +284,5 @@ def test_views_from_different_places_are_refused():
     cameras = ring(2, 90, 32, 32)
     poses = cameras.cam_to_world.clone()
     poses[1, 0, 3] = 0.1
-    with pytest.raises(ValueError, match=r"Stitch Equirect.*stand in different places"):
+    with pytest.raises(InputError, match=r"^only views .* stand in different places$"):
         stitch(torch.zeros(2, 32, 32, 3), replace(cameras, cam_to_world=poses), 128)

@@ -13,6 +13,7 @@ from rooms import pose, seen, walk
 
 from mvdiffusion_pack.geometry.cameras import pixel_grid
 from mvdiffusion_pack.geometry.depth import depth_overlaps
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.sequence.frames import best_overlaps, fit, named_frames, posed_views
 
 side = st.integers(20, 90)
@@ -104,7 +105,7 @@ def test_fine_stripes_become_grey():
 
 def test_image_of_other_proportions_is_refused():
     frame = seen("7", pose(0), 64, 48)
-    with pytest.raises(ValueError, match=r"frame 7 is 160 x 90 pixels and its depth map 64 x 48"):
+    with pytest.raises(InputError, match=r"frame 7 is 160 x 90 pixels and its depth map 64 x 48"):
         fit(replace(frame, image=torch.zeros(90, 160, 3)), 64, 64)
 
 
@@ -147,13 +148,13 @@ def test_last_frame_is_a_key_frame_though_it_overlaps():
 
 def test_key_frame_that_overlaps_no_other_is_named():
     frames = [*walk(6, turn_deg=2.0), seen("40", pose(180), 64, 64)]
-    with pytest.raises(ValueError, match=r"Depth Cameras: frame 40 overlaps no other key frame.* smaller stride"):
+    with pytest.raises(InputError, match=r"^frame 40 overlaps no other key frame"):
         views_of(frames, keyframe_overlap=1.0)
 
 
 def test_key_frames_that_overlap_no_other_are_named():
     frames = [seen(str(12 + yaw), pose(yaw), 64, 64, fov_deg=40.0) for yaw in (0, 90, 180)]
-    with pytest.raises(ValueError, match="Depth Cameras: frames 12, 102, 192 overlap no other key frame"):
+    with pytest.raises(InputError, match=r"^frames 12, 102, 192 overlap no other key frame"):
         views_of(frames)
 
 
@@ -166,7 +167,7 @@ def test_best_overlap_is_that_with_another_view():
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_frames_are_refused(count):
-    with pytest.raises(ValueError, match=f"{count} of the frames can be used, and at least 2"):
+    with pytest.raises(InputError, match=f"{count} of the frames can be used, and at least 2"):
         views_of(walk(count))
 
 

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from rooms import pose, seen, walk, write_scannet
 
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.posed import PosedViews
 from mvdiffusion_pack.geometry.sequence.frames import posed_views
 from mvdiffusion_pack.geometry.sequence.scannet import check_folder, read_frames, write_sequence
@@ -51,9 +52,8 @@ def skipped(folder: Path) -> str:
 
 def refused(folder: Path, match: str, **choice) -> None:
     """The folder is refused at once: before a frame is asked for."""
-    with pytest.raises(ValueError, match=match) as raised:
+    with pytest.raises(InputError, match=match):
         read_frames(folder, **choice)
-    assert str(raised.value).startswith("Depth Cameras: ")
 
 
 # ---- Reading
@@ -94,7 +94,7 @@ def test_frames_are_read_when_they_are_asked_for(folder):
     frames = read_frames(folder)
     next(frames)
     shutil.rmtree(folder / "color")
-    with pytest.raises(ValueError, match="unreadable picture"):
+    with pytest.raises(InputError, match="unreadable picture"):
         list(frames)
 
 
@@ -233,7 +233,7 @@ def test_fewer_than_two_usable_frames_are_refused_before_one_is_read(folder):
 def test_fewer_than_two_frames_with_depth_are_refused(folder):
     for path in sorted((folder / "depth").glob("*.png"))[1:]:
         Image.fromarray(np.zeros((60, 80), np.uint16)).save(path)
-    with pytest.raises(ValueError, match=r"1 of the chosen frames .* \(depth all zero\)"):
+    with pytest.raises(InputError, match=r"1 of the chosen frames .* \(depth all zero\)"):
         list(read_frames(folder))
 
 
@@ -270,7 +270,7 @@ def test_intrinsics_that_are_not_the_depth_maps_are_refused(folder, matrix, said
 @pytest.mark.parametrize("shape", [(60, 80), (60, 80, 3)], ids=["8 bits", "colours"])
 def test_depth_of_another_kind_is_refused(folder, shape):
     Image.fromarray(np.full(shape, 7, np.uint8)).save(folder / "depth" / "4.png")
-    refused(folder, "depth of frame 4 in .* not a grey picture of 16 bits")
+    refused(folder, "depth of frame 4 in .* not a 16-bit grey picture")
 
 
 def test_depth_maps_of_different_sizes_are_refused(folder):
@@ -378,23 +378,23 @@ def test_failure_leaves_nothing(views, tmp_path, monkeypatch):
         (lambda images: images.repeat(2, 1, 1, 1), "there are 8 images and 4 cameras"),
         (lambda images: images[:1], "there are 1 images and 4 cameras"),
         (lambda images: images[:, :40], "the images are 64 x 40 pixels and the cameras' views 64 x 48"),
-        (lambda images: images * torch.nan, "NaN or infinite numbers in the images of Save Posed Views"),
+        (lambda images: images * torch.nan, "NaN or infinite numbers in the images$"),
     ],
     ids=["two panoramas", "one", "cropped", "nan"],
 )
 def test_images_that_do_not_fit_are_refused_and_nothing_is_written(views, tmp_path, change, said):
     cameras, images = views
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(InputError, match=said):
         write_sequence(tmp_path / "views", cameras, change(images))
     assert os.listdir(tmp_path) == []
 
 
 def test_prompts_of_other_cameras_are_refused(views, tmp_path):
-    with pytest.raises(ValueError, match="3 prompts and 4 cameras"):
+    with pytest.raises(InputError, match="3 prompts and 4 cameras"):
         write_sequence(tmp_path / "views", *views, prompts=["a"] * 3)
 
 
 def test_views_of_one_name_are_refused(views, tmp_path):
     cameras, images = views
-    with pytest.raises(ValueError, match="different numbers, not 0, 3, 0, 9"):
+    with pytest.raises(InputError, match="different numbers, not 0, 3, 0, 9"):
         write_sequence(tmp_path / "views", cameras.subset((0, 1, 0, 3)), images)

@@ -1,0 +1,192 @@
+"""Who reads what, as weighted sums of rows: from sources to samples and queries, and back for gradients.
+
+The rows that are read, *sources*, are the pixels of a batch and behind them position codes. A sample is a sum of five
+of them: four pixels and its code. All sums are `embedding_bag`, of one head at a time: 32 channels of all rows are few
+enough for a processor's caches, and nothing of the size of samples times channels is ever there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .memory import split
+from .reads import Reads
+from .softmax import HEAD
+
+BAGS = ("cpu", "cuda")  # devices that are known to have embedding_bag
+TERMS = 5  # sources of a sample
+
+
+def weighted_sums(maps: torch.Tensor, row: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """(n, D) sums of the rows of (N, D) maps that `row` (T,) names, by `weight` (T,).
+
+    ends: (n + 1,), where each sum begins in them.
+    """
+    if maps.device.type in BAGS:
+        return F.embedding_bag(row, maps, ends, per_sample_weights=weight, mode="sum", include_last_offset=True)
+    sums = maps.new_zeros(len(ends) - 1, maps.shape[1])
+    owner = torch.arange(len(sums), device=maps.device).repeat_interleave(ends.diff())
+    return sums.index_add_(0, owner, maps[row] * weight[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What Q queries of a batch read: I entries (a query, a key view, a row of `Reads`) of S samples, by query.
+
+    pixels: M, how many of the sources are pixels; the others are codes, S for each of `rows`.
+    queries: (Q,) which queries of the batch, and rows: (R',) which rows of `Reads`, int64; None: all, in order.
+    query: (I,) int32, the place in `queries` of each entry's, ascending.
+    entries: (Q, E) int64, the entries of each query; I where it has fewer than E.
+    valid: (I, S) bool. unseen: (Q,), see `Reads`.
+    source: (5 I S,) int32, the sources of samples. head_source: the same, times the number of heads. weight: (5 I S,),
+        by which they count.
+    sample_ends: (I S + 1,), query_ends: (Q + 1,) int32, where the samples and the queries begin in them.
+    reader: (T,) int32, sorted by source: the samples that read it. asker: (T,) int32, their queries, times the number
+        of heads. back_weight: (T,). source_ends: (sources + 1,) int32, where each source begins in them. pixel_terms:
+        where the codes begin. at_once: how many bytes of samples may be there at once.
+    """
+
+    pixels: int
+    queries: torch.Tensor | None
+    rows: torch.Tensor | None
+    query: torch.Tensor
+    entries: torch.Tensor
+    valid: torch.Tensor
+    unseen: torch.Tensor
+    source: torch.Tensor
+    head_source: torch.Tensor
+    weight: torch.Tensor
+    sample_ends: torch.Tensor
+    query_ends: torch.Tensor
+    reader: torch.Tensor
+    asker: torch.Tensor
+    back_weight: torch.Tensor
+    source_ends: torch.Tensor
+    pixel_terms: int
+    at_once: int
+
+    @staticmethod
+    def of(reads: Reads, panoramas: int, heads: int, views: range, at_once: int) -> Piece:
+        """What the queries of these views read, in a batch of that many panoramas."""
+        device, samples = reads.pixel.device, reads.pixel.shape[1]
+        size, whole = len(reads.unseen) // reads.views, len(views) == reads.views
+        own = slice(views.start * size, views.stop * size)
+        entry_row = reads.entry_row[own]
+        used = entry_row >= 0
+        row, key_view, query = entry_row[used].long(), reads.entry_view[own][used].long(), used.nonzero()[:, 0]
+        rows, place = (None, row) if whole else row.unique(return_inverse=True)
+        panorama = torch.arange(panoramas, device=device)[:, None]
+        queries = torch.arange(own.start, own.stop, device=device) + panorama * (reads.views * size)
+        query = (query + panorama * (own.stop - own.start)).flatten()
+        key_view = (key_view + panorama * reads.views).flatten()
+        row, place = row.repeat(panoramas), place.repeat(panoramas)
+        pixels = panoramas * reads.views * size
+        code = pixels + place[:, None] * samples + torch.arange(samples, device=device)
+        source = torch.cat((key_view[:, None, None] * size + reads.pixel[row], code[..., None]), dim=-1)
+        valid = reads.valid[row]
+        weight = torch.cat((reads.weight[row], valid[..., None]), dim=-1).flatten()
+        sources = pixels + samples * len(reads.valid if whole else rows)
+        first = _ends(query, queries.numel())
+        terms = weight.nonzero()[:, 0]
+        terms = terms[source.flatten()[terms].argsort(stable=True)]
+        reader, source_ends = terms // TERMS, _ends(source.flatten()[terms], sources).int()
+        return Piece(
+            pixels,
+            None if whole else queries.flatten(),
+            rows,
+            query.int(),
+            _by_query(query, first),
+            valid,
+            reads.unseen[own].repeat(panoramas),
+            source.flatten().int(),
+            (source.flatten() * heads).int(),
+            weight,
+            torch.arange(0, len(weight) + 1, TERMS, dtype=torch.int32, device=device),
+            (first * samples * TERMS).int(),
+            reader.int(),
+            (query[reader // samples] * heads).int(),
+            weight[terms],
+            source_ends,
+            int(source_ends[pixels]),
+            at_once,
+        )
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all queries of the batch."""
+        return self.queries is None
+
+    def asked(self, queries: torch.Tensor) -> torch.Tensor:
+        """(Q, C): those of this piece of (N, C) queries of the batch."""
+        return queries if self.whole else queries.index_select(0, self.queries)
+
+    def codes(self, codes: torch.Tensor) -> torch.Tensor:
+        """(R', S, C): those that this piece reads of the (R, S, C) codes of `Reads`, on its device."""
+        return (codes if self.whole else codes[self.rows.to(codes.device)]).to(self.source.device)
+
+    def parts(self, maps: torch.Tensor) -> list[slice]:
+        """The entries in parts, of as many as may be read of (sources, C) maps at once."""
+        at_once = self.at_once // (self.valid.shape[1] * maps[0].nbytes)
+        return list(split(slice(0, len(self.query)), at_once)) or [slice(0, 0)]
+
+    def samples(self, maps: torch.Tensor, entries: slice) -> torch.Tensor:
+        """(n, S, C) what the samples of n entries are of (sources, C) maps."""
+        samples = self.valid.shape[1]
+        terms = slice(entries.start * samples * TERMS, entries.stop * samples * TERMS)
+        ends = self.sample_ends[: (entries.stop - entries.start) * samples + 1]
+        return weighted_sums(maps, self.source[terms], self.weight[terms], ends).view(-1, samples, maps.shape[1])
+
+    def samples_of_head(self, maps: torch.Tensor, head: int) -> torch.Tensor:
+        """(I S, 32) what all samples are of one head of (sources, C) maps."""
+        return weighted_sums(_head(maps, head), self.head_source, self.weight, self.sample_ends)
+
+    def by_query(self, maps: torch.Tensor, head: int, share: torch.Tensor) -> torch.Tensor:
+        """(Q, 32) each query's samples of (sources, C) maps, summed by `share` (I, S)."""
+        weight = (share[..., None] * self.weight.view(*share.shape, TERMS)).flatten()
+        return weighted_sums(_head(maps, head), self.head_source, weight, self.query_ends)
+
+    def from_queries(self, asked: torch.Tensor, head: int, share: torch.Tensor) -> torch.Tensor:
+        """(sources, 32): what (Q, C) queries give back to the sources of their samples, by `share` (I, S)."""
+        weight = self.back_weight * share.flatten().index_select(0, self.reader)
+        return weighted_sums(_head(asked, head), self.asker, weight, self.source_ends)
+
+    def from_samples(self, samples: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """(M, 32): what samples (I S, 32) give back to the pixels that they read, by weights of `pixel_weights`."""
+        ends = self.source_ends[: self.pixels + 1]
+        return weighted_sums(samples, self.reader[: self.pixel_terms], weight, ends)
+
+    def pixel_weights(self, share: torch.Tensor) -> torch.Tensor:
+        """(pixel_terms,) for `from_samples`, of samples that count by `share` (I, S): the same for all heads."""
+        terms = slice(0, self.pixel_terms)
+        return self.back_weight[terms] * share.flatten().index_select(0, self.reader[terms])
+
+
+def in_order(pieces: list[Piece], parts: list[torch.Tensor]) -> torch.Tensor:
+    """(N, C) of the batch's queries, from the (Q, C) of each of its pieces."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(parts)[torch.cat([piece.queries for piece in pieces]).argsort()]
+
+
+def _head(maps: torch.Tensor, head: int) -> torch.Tensor:
+    """One head's channels of (N, C) maps: every C / 32th row, from the first on, of what is returned."""
+    return maps.view(-1, HEAD)[head:]
+
+
+def _ends(owner: torch.Tensor, count: int) -> torch.Tensor:
+    """(count + 1,) where each of `count` owners begins in a list that is sorted by them."""
+    ends = owner.new_zeros(count + 1)
+    ends[1:] = torch.bincount(owner, minlength=count).cumsum(0)
+    return ends
+
+
+def _by_query(query: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+    """`entries` of a `Piece`, of (I,) ascending queries, which begin at `first`."""
+    most = max(1, int(first.diff().max()))
+    entries = torch.full((len(first) - 1, most), len(query), device=query.device)
+    number = torch.arange(len(query), device=query.device)
+    entries[query, number - first[query]] = number
+    return entries

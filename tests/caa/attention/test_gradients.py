@@ -1,0 +1,173 @@
+"""Gradients of both ways: the plain one's against finite differences, the fast one's against the plain one's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from published_files import frozen_weights
+from scattered import depth_like
+from torch.utils.checkpoint import checkpoint
+
+from mvdiffusion_pack.caa.attention.codes import frequencies
+from mvdiffusion_pack.caa.attention.memory import Memory
+from mvdiffusion_pack.caa.attention.tables import Tables
+from mvdiffusion_pack.caa.blocks import Attention, PanoramaBlock
+from mvdiffusion_pack.geometry.correspondence import Correspondences, panorama_correspondences
+from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
+
+AGREEMENT = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 0.1}
+SCENES = {
+    "ring": lambda fov, views: panorama_correspondences(ring(views, fov, 128, 64, 10, 15), 4, 8),
+    "two views": lambda fov, views: panorama_correspondences(ring(2, fov, 64, 64), 6, 6),
+    "sphere": lambda fov, views: panorama_correspondences(sphere(8, fov, 64, 64, 5), 4, 4),
+    "rings": lambda fov, views: panorama_correspondences(rings(views, fov, 64, 128, 0, (0, 50)), 8, 4),
+    "depth": lambda fov, views: depth_like(views, 5, int(fov)),
+}
+
+
+def block_of(width: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> PanoramaBlock:
+    block = PanoramaBlock(width, torch.nn, dtype, None)
+    block.load_state_dict(frozen_weights({key: tuple(value.shape) for key, value in block.state_dict().items()}, seed))
+    return block
+
+
+def features(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.manual_seed(seed), dtype=torch.float64)
+
+
+def gradients(block: PanoramaBlock, x: torch.Tensor, tables: Tables, forward=None) -> dict[str, torch.Tensor]:
+    """Those of features and of every parameter, for one random gradient of the result."""
+    block.zero_grad()
+    x, bands = x.clone().requires_grad_(), frequencies(x.shape[2], 2)
+    result = (forward or block)(x, tables, bands)
+    result.backward(features(*x.shape, seed=5).to(result.dtype))
+    return {name: parameter.grad.double() for name, parameter in block.named_parameters()} | {"x": x.grad.double()}
+
+
+def assert_agree(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() <= tolerance * gradient.norm().clamp(min=1e-12), name
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
+@pytest.mark.parametrize(
+    "corr",
+    [panorama_correspondences(ring(3, 130, 64, 64), 2, 2), depth_like(3, 2, 3)],
+    ids=["ring", "depth"],
+)
+def test_gradients_are_those_of_finite_differences(corr: Correspondences, fast: bool):
+    """Of features and of every parameter of the attention and of its norm."""
+    layer = Attention(32, torch.nn, torch.float64, None)
+    norm = torch.nn.LayerNorm(32, dtype=torch.float64)
+    parameters = {**dict(layer.named_parameters()), **{f"norm.{key}": part for key, part in norm.named_parameters()}}
+    values = [
+        (0.3 * features(*part.shape, seed=seed) + (key == "norm.weight")).requires_grad_()
+        for seed, (key, part) in enumerate(parameters.items())
+    ]
+    x, tables = features(1, 3, 2, 2, 32).requires_grad_(), Tables(corr, fast=fast)
+
+    def attended(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        given = dict(zip(parameters, values, strict=True))
+        shared = torch.nn.LayerNorm(32, dtype=torch.float64)
+        for key in ("weight", "bias"):
+            delattr(shared, key)
+            setattr(shared, key, given.pop(f"norm.{key}"))
+        return torch.func.functional_call(layer, given, (x, shared, tables, frequencies(32, 2)))
+
+    assert torch.autograd.gradcheck(attended, (x, *values), fast_mode=True)
+    assert all(part.abs().sum() > 0 for part in torch.autograd.grad(attended(x, *values).square().sum(), (x, *values)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    scene=st.sampled_from(sorted(SCENES)),
+    views=st.integers(3, 6),
+    fov=st.floats(60, 140),
+    batch=st.integers(1, 2),
+    width=st.sampled_from([32, 96]),
+    dtype=st.sampled_from(list(AGREEMENT)),
+    together=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_fast_and_plain_have_the_same_gradients(scene, views, fov, batch, width, dtype, together, seed):
+    corr = SCENES[scene](fov, views)
+    x = features(batch, corr.views, width, corr.height, corr.width, seed=seed)
+    expected = gradients(block_of(width), x, Tables(corr, fast=False))
+    tables = Tables(corr, None if together else Memory(projected_bytes=0))
+    assert_agree(gradients(block_of(width, dtype), x.to(dtype), tables), expected, AGREEMENT[dtype])
+
+
+def test_half_precision_by_autocast_is_as_exact():
+    """Weights stay fp32, as they are while they learn."""
+    corr = SCENES["ring"](100, 4)
+    x = features(2, corr.views, 96, corr.height, corr.width)
+    expected = gradients(block_of(96), x, Tables(corr, fast=False))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradients(block_of(96, torch.float32), x.bfloat16(), Tables(corr))
+    assert_agree(found, expected, AGREEMENT[torch.bfloat16])
+
+
+def test_queries_that_see_nothing_give_every_parameter_a_gradient():
+    """Trainers on several processes wait for those of all parameters."""
+    corr = panorama_correspondences(ring(4, 30, 64, 64), 4, 4)
+    assert not any(table.valid.any() for table in corr.tables)
+    x = features(1, 4, 32, 4, 4)
+    assert_agree(gradients(block_of(32), x, Tables(corr)), gradients(block_of(32), x, Tables(corr, fast=False)), 1e-8)
+
+
+def test_weights_may_change_between_steps_without_a_word_to_the_tables():
+    corr, block, other = SCENES["ring"](100, 4), block_of(32), block_of(32, seed=2)
+    x, tables = features(1, corr.views, 32, corr.height, corr.width), Tables(corr)
+    with torch.no_grad():
+        block(x, tables, frequencies(32, 2))  # as a validation between steps does
+    first = gradients(block, x, tables)
+    block.load_state_dict(other.state_dict())
+    assert_agree(gradients(block, x, tables), gradients(other, x, Tables(corr)), 1e-12)
+    block.load_state_dict(block_of(32).state_dict())
+    assert_agree(gradients(block, x, tables), first, 1e-12)
+
+
+def test_checkpointing_changes_nothing():
+    corr, block = SCENES["ring"](100, 4), block_of(32)
+    x = features(1, corr.views, 32, corr.height, corr.width)
+    found = gradients(block, x, Tables(corr), lambda *args: checkpoint(block, *args, use_reentrant=False))
+    assert_agree(found, gradients(block, x, Tables(corr)), 1e-12)
+
+
+def test_tables_may_be_made_in_inference_mode():
+    """ComfyUI's executor is in it wherever a node runs."""
+    block = block_of(32)
+    with torch.inference_mode():
+        corr = SCENES["ring"](100, 4)
+        tables, x = Tables(corr), features(1, corr.views, 32, corr.height, corr.width)
+        block(x, tables, frequencies(32, 2))
+    found = gradients(block, x.clone(), tables)
+    assert_agree(found, gradients(block, x.clone(), Tables(SCENES["ring"](100, 4))), 1e-12)
+
+
+def test_tables_of_a_sampling_run_have_the_gradients_of_features():
+    """A LoRA of the UNet can be trained through blocks that stay as they are."""
+    corr, block = SCENES["ring"](100, 4), block_of(32)
+    x = features(1, corr.views, 32, corr.height, corr.width)
+    expected, tables = gradients(block, x, Tables(corr, fast=False))["x"], Tables(corr, sampling=True)
+    for _ in range(2):
+        assert_agree({"x": gradients(block, x, tables)["x"]}, {"x": expected}, 1e-8)
+
+
+def test_nothing_of_the_size_of_all_samples_is_kept_for_the_gradients():
+    corr, block = panorama_correspondences(ring(8, 90, 128, 128), 16, 16), block_of(128, torch.float32)
+    x, kept = features(1, 8, 128, 16, 16).float(), {}
+    attention = block.transformer.attn1
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    tokens = x.movedim(2, -1).contiguous().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        attention(tokens, block.transformer.norm1, Tables(corr), frequencies(128, 2)).sum().backward()
+    samples = sum(corr.tables[pair.table].valid.sum() for pair in corr.pairs)
+    weights = sum(part.nbytes for part in block.parameters())
+    assert sum(kept.values()) - weights < 12 * tokens.nbytes < 1.5 * samples * 128 * 4
