@@ -53,7 +53,7 @@ def check_run(
             "The noise mask of the LATENT is 0 everywhere, so nothing would be sampled: paint a mask, or leave it out."
         )
     if kind is not None:
-        check_prediction(guider.model_patcher)
+        check_prediction(guider.model_patcher, setup.prediction)
         _check_one_gpu(guider.model_patcher)
     if guider.model_options.get("context_handler") is not None:
         raise ValueError(
@@ -233,10 +233,21 @@ def _check_one_gpu(model) -> None:
         )
 
 
-def check_prediction(model) -> None:
-    """Raises ValueError for a MODEL that predicts v: the published weights predict the noise."""
-    if isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION):
+def check_prediction(model, prediction: str) -> None:
+    """Raises ValueError for a MODEL that predicts v where the weights' base predicted the noise, or the reverse."""
+    if predicts_v(model) == (prediction == "v"):
+        return
+    if prediction == "v":
         raise ValueError(
-            "MVDiffusion's weights predict the noise (epsilon), and this MODEL predicts v (SD 2 768-v is such a "
-            "model): load SD 2 512-base instead, or set ModelSamplingDiscrete to eps if ComfyUI guessed wrong."
+            "These MVDiffusion weights were trained on a base that predicts v, and this MODEL predicts the noise: load "
+            "the base that they were trained on, or set ModelSamplingDiscrete to v_prediction if ComfyUI guessed wrong."
         )
+    raise ValueError(
+        "These MVDiffusion weights predict the noise (epsilon), and this MODEL predicts v (SD 2 768-v is such a "
+        "model): load SD 2 512-base instead, or set ModelSamplingDiscrete to eps if ComfyUI guessed wrong."
+    )
+
+
+def predicts_v(model) -> bool:
+    """Whether a MODEL predicts v, and not the noise."""
+    return isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)

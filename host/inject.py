@@ -101,12 +101,16 @@ def unet_widths(unet: UNetModel) -> Widths:
 
 
 def inject(patcher) -> None:
-    """Puts the sites into the UNet of a ModelPatcher, unless they are there already.
+    """Puts the sites into the UNet of a ModelPatcher, unless they are there already."""
+    put_sites(patcher.model.diffusion_model)
+
+
+def put_sites(unet: UNetModel) -> None:
+    """Puts the sites into a UNet, unless they are there already.
 
     Rebuilding `_modules` in order gives them named keys: insert() would renumber their siblings, and LoRAs and saved
     checkpoints would then name the wrong layers.
     """
-    unet = patcher.model.diffusion_model
     if any(isinstance(layer, Site) for layer in unet.middle_block):
         return
     # From the end, so that indices stay true; the later of two at one place first, so that the earlier gets before it.

@@ -17,13 +17,15 @@ ATTENTION = "auto", "plain"
 class Setup:
     """What the nodes have told a MODEL.
 
-    strength: of its CAA blocks; None: it has none. attention: how they attend, one of ATTENTION. cameras: its cameras.
+    strength: of its CAA blocks; None: it has none. attention: how they attend, one of ATTENTION.
+    prediction: what their base predicted when they were trained, 'eps' or 'v'. cameras: those of its views.
     windows: the views that are denoised together; none: all. known: (V, C, h, w) latents between which views are made:
     the first and the last view of each window know theirs. None: nothing is known.
     """
 
     strength: float | None = None
     attention: str = ATTENTION[0]
+    prediction: str = "eps"
     cameras: Scene | None = None
     windows: tuple[Window, ...] = ()
     known: torch.Tensor | None = None

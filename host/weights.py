@@ -15,13 +15,12 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..caa.blocks import CAA
 from ..caa.weights.checkpoint import BASE, CAAWeights, read_caa, write_slim
-from ..caa.weights.kinds import Kind, Widths
 from .begin import with_blocks
 from .checks import check_prediction
 from .inject import unet_widths
 from .loading import unet_patches
 from .quirks import is_dynamic, patcher_class
-from .setup import ATTENTION, KEY
+from .setup import ATTENTION, KEY, change_setup
 
 logger = logging.getLogger("MVDiffusion")
 STORED = (torch.float16, torch.bfloat16, torch.float32)
@@ -39,11 +38,13 @@ def attach_weights(model, read: Callable[[], CAAWeights], strength: float, atten
             f"{type(unet).__name__}: the published weights need SD 2 (512-base)."
         )
     weights = read()
-    _check_fit(weights.kind, weights.widths, model, unet)
+    _check_fit(weights, model, unet)
     if weights.base == BASE and not isinstance(model.model.model_config, comfy.supported_models.SD20):
         logger.warning("These MVDiffusion weights were trained with %s: with another base, views may not agree.", BASE)
     dtype = model.model_dtype() if model.model_dtype() in STORED else torch.float16
-    return with_blocks(model, caa_patcher(read, dtype, weights=weights), strength, attention)
+    model = with_blocks(model, caa_patcher(read, dtype, weights=weights), strength, attention)
+    change_setup(model, prediction=weights.prediction)
+    return model
 
 
 def with_tuned_unet(model, path: str | Path):
@@ -58,6 +59,15 @@ def with_tuned_unet(model, path: str | Path):
     if not patches:
         logger.warning("%s holds no UNet: the MODEL's own one is used, which has to be the authors' depth model.", path)
         return model
+    return _with_set(model, patches)
+
+
+def with_trained_unet(model, weights: dict[str, torch.Tensor]):
+    """A clone of MODEL whose UNet has these weights, by their names in the UNet; MODEL stays untouched."""
+    return _with_set(model, {f"diffusion_model.{name}": Tuned(("set", (weight,))) for name, weight in weights.items()})
+
+
+def _with_set(model, patches: dict[str, Tuned]):
     model = model.clone()
     model.add_patches(patches)
     for key in patches:
@@ -99,8 +109,9 @@ def save_weights(model, path: str, dtype: torch.dtype) -> None:
     write_slim(path, weights, dtype)
 
 
-def _check_fit(kind: Kind, widths: Widths, model, unet: UNetModel) -> None:
-    """Raises ValueError unless weights of this kind and width belong to the UNet of MODEL."""
+def _check_fit(weights: CAAWeights, model, unet: UNetModel) -> None:
+    """Raises ValueError unless the weights belong to the UNet of MODEL by kind, widths and prediction."""
+    kind, widths = weights.kind, weights.widths
     if unet.in_channels != kind.in_channels:
         raise ValueError(
             f"These are {kind.name} weights, made for a UNet with {kind.in_channels} input channels, and this MODEL "
@@ -113,4 +124,4 @@ def _check_fit(kind: Kind, widths: Widths, model, unet: UNetModel) -> None:
             f"MODEL's UNet is {unet_widths(unet).encoder} and {unet_widths(unet).decoder}: take the base that they "
             "were made for, SD 2 (512-base) for the published ones."
         )
-    check_prediction(model)
+    check_prediction(model, weights.prediction)

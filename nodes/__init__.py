@@ -18,6 +18,7 @@ from .panorama import EquirectToViews, SourceImageToViews, StitchEquirect
 from .sampling import ApplyCameras, InterpolateKeyframes, MultiViewKSampler
 from .sequence import DepthCameras, SavePosedViews
 from .text import MultiViewTextEncode
+from .training import TrainCAA
 
 register_models_folder()
 
@@ -44,4 +45,5 @@ class MVDiffusionExtension(ComfyExtension):
             SavePosedViews,
             OverlapPSNR,
             SaveMVDiffusion,
+            TrainCAA,
         ]

@@ -28,7 +28,8 @@ class CAAWeights:
     tensors: `encoder.{i}.*`, `mid.*`, `decoder.{j}.*` with the published names below (`transformer.attn1.to_q.weight`,
         depth: `attn1.transformer.*`, `resnet.*`), and depth's `condition_*` keys as published; dtype as stored.
     frequencies: (N,) float32 on the CPU by block ('encoder.0'). They reach 2^79, which half precision does not hold.
-    base: the model that the blocks were trained on, for people to read.
+    base: the model that the blocks were trained on, for people to read. prediction: what that model predicts, the noise
+        ('eps') or 'v'; blocks fit no other.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class CAAWeights:
     tensors: dict[str, torch.Tensor]
     frequencies: dict[str, torch.Tensor]
     base: str = BASE
+    prediction: str = "eps"
 
 
 def read_caa(path: str | Path) -> CAAWeights:
@@ -57,7 +59,8 @@ def read_caa(path: str | Path) -> CAAWeights:
         raise InputError(f"{path}: {error}", error.remedy) from None
     tensors = read_tensors(path, _prefixes(prefix))
     tensors = {_own_name(key, prefix): tensor for key, tensor in tensors.items()}
-    return CAAWeights(kind, widths, *_split_frequencies(tensors, kind, widths), metadata.get("base", BASE))
+    told = metadata.get("base", BASE), metadata.get("prediction", "eps")
+    return CAAWeights(kind, widths, *_split_frequencies(tensors, kind, widths), *told)
 
 
 def write_slim(path: str | Path, weights: CAAWeights, dtype: torch.dtype) -> None:
@@ -74,7 +77,7 @@ def write_slim(path: str | Path, weights: CAAWeights, dtype: torch.dtype) -> Non
         "kind": weights.kind.name,
         "widths": json.dumps(asdict(weights.widths)),
         "base": weights.base,
-        "prediction": "eps",
+        "prediction": weights.prediction,
     }
     with appearing_whole(Path(path)) as unfinished:
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, unfinished, metadata)

@@ -31,6 +31,7 @@ NODES = {
     "MVDiffusionSaveSequence": "Save Posed Views",
     "MVDiffusionOverlapPSNR": "Overlap PSNR",
     "MVDiffusionSave": "Save MVDiffusion",
+    "MVDiffusionTrain": "Train CAA",
 }
 
 

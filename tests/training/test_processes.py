@@ -1,0 +1,92 @@
+"""Several processes train as one, and a process that is killed at any moment leaves a state to go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+PROGRAM = Path(__file__).resolve().parent.parent / "trained_apart.py"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def command(folder: Path, result: Path, processes: int = 1, **changes) -> list[str]:
+    python = [sys.executable]
+    if processes > 1:
+        python += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--master-port=0"]
+        python += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
+    settings = [f"{name}={json.dumps(value)}" for name, value in changes.items()]
+    return [*python, str(PROGRAM), str(folder), str(result), *settings]
+
+
+def run(folder: Path, result: Path, processes: int = 1, **changes) -> dict[str, torch.Tensor]:
+    done = subprocess.run(
+        command(folder, result, processes, **changes), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return load_file(result)
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulation": 2, "ema": 0.9}])
+def test_two_processes_give_the_gradients_of_one(tmp_path, changes):
+    changes = {"batch": 4, "steps": 2, "max_norm": 0.0, **changes}
+    one = run(tmp_path / "one", tmp_path / "one.safetensors", **changes)
+    two = run(tmp_path / "two", tmp_path / "two.safetensors", processes=2, **changes)
+    scale = one["gradients"].abs().max().item()
+    torch.testing.assert_close(two["gradients"], one["gradients"], rtol=1e-4, atol=1e-6 * scale)
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-6, atol=0)
+
+
+def test_run_of_two_processes_goes_on_with_one_and_the_reverse(tmp_path):
+    changes = {"batch": 4, "steps": 4}
+    whole = run(tmp_path / "whole", tmp_path / "whole.safetensors", **changes)
+    for first, second in ((1, 2), (2, 1)):
+        folder, result = tmp_path / f"{first}{second}", tmp_path / "parts.safetensors"
+        # A run of the same schedule that ends early: more steps would be another schedule.
+        halted = command(folder, result, first, **changes)
+        interrupted(halted, after=2)
+        parts = run(folder, result, second, **changes)
+        torch.testing.assert_close(parts["losses"], whole["losses"], rtol=1e-5, atol=0)
+
+
+def interrupted(halted: list[str], after: int) -> None:
+    """Runs a program that saves in each step, and kills it when so many steps are done."""
+    with subprocess.Popen([*halted, "save_every=1"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.strip() == str(after):
+                break
+        process.send_signal(signal.SIGTERM if len(halted) > 6 else signal.SIGKILL)
+        process.communicate(timeout=120)
+
+
+def test_run_killed_at_any_moment_goes_on_bit_by_bit(tmp_path):
+    """SIGKILL at five random moments, saving included: it saves in every step, which is most of its time."""
+    changes = {"steps": 60, "save_every": 1, "ema": 0.9}
+    whole = run(tmp_path / "whole", tmp_path / "whole.safetensors", **changes | {"save_every": 0})
+    folder, result = tmp_path / "killed", tmp_path / "killed.safetensors"
+    moments, kills, seen = random.Random(5), 0, 0
+    while kills < 5:
+        process = subprocess.Popen(
+            command(folder, result, **changes), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+        )
+        first = process.stdout.readline()  # importing torch takes longest, and nothing is written then
+        time.sleep(moments.uniform(0, 1.0))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+        assert int(first) >= seen
+        seen, kills = int(first), kills + 1
+        assert list(folder.glob("step_*"))
+    last = run(folder, result, **changes)
+    assert torch.equal(last["losses"], whole["losses"])
+    assert torch.equal(last["weights"], whole["weights"])
+    assert [path.name for path in folder.iterdir()] == ["step_00000060"]
