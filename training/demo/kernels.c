@@ -1,0 +1,142 @@
+/* GroupNorm, alone or with SiLU, of bf16 features in channels-last order, forwards and backwards.
+
+   torch runs these ten times slower than the convolutions around them. A sample is (pixels, channels), channels come in
+   multiples of 32; statistics, weights and their gradients are float. All functions work on `count` samples. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef uint16_t bf16;
+enum { WIDE = 32, MOST = 1024 }; /* channels worked on at once, and in all */
+
+static inline float widen(bf16 x) {
+    union { uint32_t bits; float value; } u = {(uint32_t)x << 16};
+    return u.value;
+}
+
+static inline bf16 narrow(float x) { /* to nearest, ties to even */
+    union { float value; uint32_t bits; } u = {x};
+    return (bf16)((u.bits + 0x7fff + ((u.bits >> 16) & 1)) >> 16);
+}
+
+static inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+/* scale and shift (channels,) with which normalised features are x * scale + shift. */
+static void affine(const float *weight, const float *bias, const float *mean, const float *rstd, long channels,
+                   long groups, float *scale, float *shift) {
+    for (long c = 0; c < channels; c++) {
+        long g = c * groups / channels;
+        scale[c] = rstd[g] * weight[c];
+        shift[c] = bias[c] - mean[g] * scale[c];
+    }
+}
+
+void group_norm_forward(const bf16 *x, const float *weight, const float *bias, bf16 *y, float *mean, float *rstd,
+                        long count, long pixels, long channels, long groups, float eps, int silu) {
+    for (long n = 0; n < count; n++, x += pixels * channels, y += pixels * channels, mean += groups, rstd += groups) {
+        float sum[MOST], square[MOST], scale[MOST], shift[MOST];
+        for (long c = 0; c < channels; c += WIDE) {
+            float s[WIDE] = {0}, q[WIDE] = {0};
+            for (long p = 0; p < pixels; p++) {
+                const bf16 *row = x + p * channels + c;
+#pragma omp simd
+                for (int i = 0; i < WIDE; i++) {
+                    float v = widen(row[i]);
+                    s[i] += v;
+                    q[i] += v * v;
+                }
+            }
+            memcpy(sum + c, s, sizeof s);
+            memcpy(square + c, q, sizeof q);
+        }
+        long per_group = channels / groups;
+        for (long g = 0; g < groups; g++) {
+            double s = 0, q = 0;
+            for (long c = g * per_group; c < (g + 1) * per_group; c++) s += sum[c], q += square[c];
+            double m = s / (pixels * per_group), variance = q / (pixels * per_group) - m * m;
+            mean[g] = m;
+            rstd[g] = 1 / sqrt((variance > 0 ? variance : 0) + eps);
+        }
+        affine(weight, bias, mean, rstd, channels, groups, scale, shift);
+        for (long c = 0; c < channels; c += WIDE) {
+            float a[WIDE], b[WIDE];
+            memcpy(a, scale + c, sizeof a);
+            memcpy(b, shift + c, sizeof b);
+            for (long p = 0; p < pixels; p++) {
+                const bf16 *row = x + p * channels + c;
+                bf16 *out = y + p * channels + c;
+                if (silu) {
+#pragma omp simd
+                    for (int i = 0; i < WIDE; i++) {
+                        float z = widen(row[i]) * a[i] + b[i];
+                        out[i] = narrow(z * sigmoid(z));
+                    }
+                } else {
+#pragma omp simd
+                    for (int i = 0; i < WIDE; i++) out[i] = narrow(widen(row[i]) * a[i] + b[i]);
+                }
+            }
+        }
+    }
+}
+
+/* Adds to d_weight and d_bias. */
+void group_norm_backward(const bf16 *x, const bf16 *dy, const float *weight, const float *bias, const float *mean,
+                         const float *rstd, bf16 *dx, float *d_weight, float *d_bias, long count, long pixels,
+                         long channels, long groups, int silu) {
+    for (long n = 0; n < count; n++, x += pixels * channels, dy += pixels * channels, dx += pixels * channels,
+              mean += groups, rstd += groups) {
+        float scale[MOST], shift[MOST], by_z[MOST], by_zx[MOST];
+        affine(weight, bias, mean, rstd, channels, groups, scale, shift);
+        for (long c = 0; c < channels; c += WIDE) { /* sums of dz and dz * x, where z is what SiLU is fed */
+            float s[WIDE] = {0}, q[WIDE] = {0}, a[WIDE], b[WIDE];
+            memcpy(a, scale + c, sizeof a);
+            memcpy(b, shift + c, sizeof b);
+            for (long p = 0; p < pixels; p++) {
+                const bf16 *row = x + p * channels + c, *above = dy + p * channels + c;
+                bf16 *out = dx + p * channels + c; /* keeps dz until the second pass */
+#pragma omp simd
+                for (int i = 0; i < WIDE; i++) {
+                    float v = widen(row[i]), dz = widen(above[i]);
+                    if (silu) {
+                        float z = v * a[i] + b[i], e = sigmoid(z);
+                        dz *= e * (1 + z * (1 - e));
+                    }
+                    s[i] += dz;
+                    q[i] += dz * v;
+                    out[i] = narrow(dz);
+                }
+            }
+            memcpy(by_z + c, s, sizeof s);
+            memcpy(by_zx + c, q, sizeof q);
+        }
+        long per_group = channels / groups;
+        for (long g = 0; g < groups; g++) {
+            double s = 0, q = 0, m = mean[g], r = rstd[g], size = (double)pixels * per_group;
+            for (long c = g * per_group; c < (g + 1) * per_group; c++) {
+                double by_normalised = r * (by_zx[c] - m * by_z[c]);
+                d_weight[c] += by_normalised;
+                d_bias[c] += by_z[c];
+                s += by_z[c] * weight[c];
+                q += by_normalised * weight[c];
+            }
+            /* dx = dz * scale - (s + (x - m) * r * q) * r / size; reuse by_z and by_zx for the part linear in x */
+            for (long c = g * per_group; c < (g + 1) * per_group; c++) {
+                by_zx[c] = -r * r * q / size;
+                by_z[c] = -r * s / size - m * by_zx[c];
+            }
+        }
+        for (long c = 0; c < channels; c += WIDE) {
+            float a[WIDE], b[WIDE], d[WIDE];
+            memcpy(a, scale + c, sizeof a);
+            memcpy(b, by_zx + c, sizeof b);
+            memcpy(d, by_z + c, sizeof d);
+            for (long p = 0; p < pixels; p++) {
+                const bf16 *row = x + p * channels + c;
+                bf16 *out = dx + p * channels + c;
+#pragma omp simd
+                for (int i = 0; i < WIDE; i++) out[i] = narrow(widen(out[i]) * a[i] + widen(row[i]) * b[i] + d[i]);
+            }
+        }
+    }
+}

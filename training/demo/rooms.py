@@ -1,0 +1,122 @@
+"""Rendered rooms on disk: for each seed a ring of views from one place, with depth and captions.
+
+A folder holds `pictures.u8`, `depth.f16` (files without headers that grow room by room) and `rooms.jsonl`, one line for
+each room that is complete: what a killed run left beyond that is written again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+
+from ...geometry.layouts import ring
+from ...scenes.captions import caption
+from ...scenes.paths import CLEARANCE, clearance
+from ...scenes.render import Rendering, render
+from ...scenes.room import Room, random_room
+
+VIEWS, FOV_DEG, SAMPLES = 16, 90.0, 2  # 22.5 degrees apart: two rings of 8
+GRID, SIDES, EYES = 0.15, 0.5, (1.4, 1.6)  # metres
+HELD_OUT = range(64)  # seeds that nothing is trained on
+FIRST_SEED = 1000  # of the rooms that are trained on
+
+
+class Rooms:
+    """The rooms of a folder that are complete: arrays on disk, and captions.
+
+    pictures: (R, VIEWS, size, size, 3) uint8. depth: (R, VIEWS, size, size) float16, z in metres.
+    captions: R lists of VIEWS sentences.
+    """
+
+    def __init__(self, folder: Path, size: int) -> None:
+        lines = _complete_lines(folder)
+        self.seeds = [line["seed"] for line in lines]
+        self.captions = [line["captions"] for line in lines]
+        shape = (len(lines), VIEWS, size, size)
+        self.pictures = _mapped(folder / "pictures.u8", np.uint8, (*shape, 3))
+        self.depth = _mapped(folder / "depth.f16", np.float16, shape)
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def views(self, rooms: Sequence[int], views: Sequence[int]) -> torch.Tensor:
+        """(N, 3, size, size) float32 in -1..1 of N places (room, view)."""
+        return as_picture(torch.from_numpy(self.pictures[np.asarray(rooms), np.asarray(views)]))
+
+
+def as_picture(pixels: torch.Tensor) -> torch.Tensor:
+    """(..., H, W, 3) uint8 to (..., 3, H, W) float32 in -1..1."""
+    return pixels.movedim(-1, -3).float() / 127.5 - 1
+
+
+def render_rooms(folder: Path, seeds: Sequence[int], size: int, said: Callable[[int], None]) -> None:
+    """Renders the rooms of `seeds` that the folder lacks, in their order; `said` is called after each with its number.
+
+    Raises ValueError for a folder that was made from other seeds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    there = [line["seed"] for line in _complete_lines(folder)]
+    if there != list(seeds[: len(there)]):
+        raise ValueError(f"{folder} holds rooms of other seeds; remove it to render them anew.")
+    pictures, depth = (_growing(folder / name) for name in ("pictures.u8", "depth.f16"))
+    with pictures, depth, (folder / "rooms.jsonl").open("a", encoding="utf-8") as lines:
+        for number, seed in enumerate(seeds[len(there) :], len(there)):
+            room, yaw, rendering = room_views(seed, size)
+            _write(pictures, number, (rendering.images * 255).round().to(torch.uint8).numpy())
+            _write(depth, number, rendering.depth.to(torch.float16).numpy())
+            captions = [caption(room, things) for things in rendering.things]
+            lines.write(json.dumps({"seed": seed, "yaw": yaw, "captions": captions}) + "\n")
+            lines.flush()
+            said(number + 1)
+
+
+def room_views(seed: int, size: int) -> tuple[Room, int, Rendering]:
+    """The room of a seed, the yaw of its first view in whole degrees, and its views."""
+    room, rng = random_room(seed), Random(seed)
+    yaw = rng.randrange(360)
+    cameras = ring(VIEWS, FOV_DEG, size, size, float(yaw))
+    cam_to_world = cameras.cam_to_world.clone()
+    cam_to_world[:, :3, 3] = _place(room, rng)
+    return room, yaw, render(room, replace(cameras, cam_to_world=cam_to_world), SAMPLES)
+
+
+def _place(room: Room, rng: Random) -> torch.Tensor:
+    """(3,) where one stands: anywhere that is free."""
+    x, z = (torch.arange(SIDES - s / 2, s / 2 - SIDES, GRID, dtype=torch.float64) for s in (room.size[0], room.size[2]))
+    grid = torch.stack(torch.meshgrid(x, z, indexing="ij"), -1).view(-1, 2)
+    free = clearance(room, grid)
+    grid = grid[free >= min(2 * CLEARANCE, free.max().item())]
+    x, z = grid[rng.randrange(len(grid))].tolist()
+    return torch.tensor([x, -rng.uniform(*EYES), z], dtype=torch.float64)
+
+
+def _complete_lines(folder: Path) -> list[dict]:
+    """What rooms.jsonl says; a last line that a killed run left unfinished is cut off."""
+    path = folder / "rooms.jsonl"
+    if not path.exists():
+        return []
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _growing(path: Path):
+    path.touch()
+    return path.open("r+b", buffering=0)
+
+
+def _write(file, number: int, array: np.ndarray) -> None:
+    file.seek(number * array.nbytes)
+    file.write(array.tobytes())
+
+
+def _mapped(path: Path, dtype, shape: tuple[int, ...]) -> np.ndarray:
+    if shape[0] == 0:
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, "r", shape=shape)
