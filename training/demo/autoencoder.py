@@ -13,16 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .config import SCALE
 from .fused import fuse
 from .machine import Machine
 from .optimiser import Optimiser
 from .rooms import Rooms
 
-BATCH, LARGE_BATCH, LARGE_SHARE = 8, 2, 0.15  # of the steps that see views of 256 pixels
-GUIDED = 500  # steps that start from principal components
+BATCH, LARGE_BATCH, LARGE_SHARE = 4, 1, 0.15  # of the steps that see views of 256 pixels
+GUIDED = 400  # steps that start from principal components
 RATE, MEAN_DECAY = 1.5e-3, 0.995
 KL = 2e-5
-SCALE = 0.18215  # of Stable Diffusion's latents: the UNet is fed the encoder's times this
+QUIET = -6.0
 
 
 class AutoencoderTask:
@@ -35,21 +36,26 @@ class AutoencoderTask:
         rooms: dict[int, Rooms],
         held_out: dict[int, Rooms],
         draw: Callable[[int, torch.Tensor, torch.Tensor], None],
+        decoder_only: bool = False,
     ) -> None:
-        """rooms, held_out: by the views' size. draw: makes the contact sheet of a step from views before and after."""
-        self.machine, self.rooms, self.draw = machine, rooms, draw
+        """rooms, held_out: by the views' size. draw: makes the contact sheet of a step from views before and after.
+
+        decoder_only: latents stay what they are; the module is one that was trained.
+        """
+        self.machine, self.rooms, self.draw, self.decoder_only = machine, rooms, draw, decoder_only
         self.module = machine.place(fuse(module))
-        self.optimiser = Optimiser(list(self.module.parameters()), RATE, MEAN_DECAY)
+        self.optimiser = Optimiser(trained(self.module, decoder_only), RATE, MEAN_DECAY)
         self.components = _Components(rooms[128])
-        self.held_out = {size: _spread(of, 40 if size == 128 else 8) for size, of in held_out.items()}
+        self.held_out = {size: spread(of, 40 if size == 128 else 8) for size, of in held_out.items()}
 
     def loss(self, random: torch.Generator, step: int) -> torch.Tensor:
         large = 256 in self.rooms and _uniform(random) < LARGE_SHARE
         x = self._views(256 if large else 128, LARGE_BATCH if large else BATCH, random)
-        mean, log_variance = encode(self.module, self.machine.tensor(x))
+        with torch.set_grad_enabled(not self.decoder_only):
+            mean, log_variance = encode(self.module, self.machine.tensor(x))
         noise = torch.randn(mean.shape, generator=random).to(mean) * (log_variance / 2).exp()
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
-        if step < GUIDED:
+        if step < GUIDED and not self.decoder_only:
             codes = self.components.codes(x).to(mean)
             y = decode(self.module, self.machine.tensor(codes + noise))
             return difference(y, x.to(y)) + (mean - codes).square().mean() + KL * kl
@@ -59,7 +65,8 @@ class AutoencoderTask:
     def look(self, step: int) -> str:
         said = []
         for size, x in self.held_out.items():
-            y = torch.cat([self._round_trip(part) for part in x.split(4)])
+            with torch.no_grad():
+                y = torch.cat([self._round_trip(part) for part in x.split(4)])
             said.append(f"{psnr(y, x):.2f} dB at {size}")
             if size == 128:
                 self.draw(step, x[:8], y[:8])
@@ -74,6 +81,20 @@ class AutoencoderTask:
         room = torch.randint(len(rooms), (count,), generator=random)
         x = rooms.views(room, torch.randint(rooms.pictures.shape[1], (count,), generator=random))
         return x.flip(-1) if _uniform(random) < 0.5 else x
+
+
+def begin(module: nn.Module) -> None:
+    """Sets the log variance of latents to QUIET everywhere: what is drawn would drown them in noise for long."""
+    with torch.no_grad():
+        channels = module.quant_conv.out_channels // 2
+        module.quant_conv.weight[channels:] = 0
+        module.quant_conv.bias[channels:] = QUIET
+
+
+def trained(module: nn.Module, decoder_only: bool) -> list[nn.Parameter]:
+    """The parameters that a training changes, in its order."""
+    parts = (module.post_quant_conv, module.decoder) if decoder_only else (module,)
+    return [parameter for part in parts for parameter in part.parameters()]
 
 
 def encode(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,7 +150,7 @@ class _Components:
     """The first principal components of 8 x 8 blocks of pictures, as many as latents have channels."""
 
     def __init__(self, rooms: Rooms, channels: int = 4, views: int = 256) -> None:
-        blocks = F.unfold(_spread(rooms, views), 8, stride=8).movedim(1, 2).flatten(0, 1).double()
+        blocks = F.unfold(spread(rooms, views), 8, stride=8).movedim(1, 2).flatten(0, 1).double()
         self.mean = blocks.mean(0)
         values, vectors = torch.linalg.eigh((blocks - self.mean).T @ (blocks - self.mean) / len(blocks))
         self.weight = (vectors[:, -channels:] / values[-channels:].sqrt()).T.float().view(channels, 3, 8, 8)
@@ -140,7 +161,7 @@ class _Components:
         return F.conv2d(x, self.weight, self.bias, stride=8)
 
 
-def _spread(rooms: Rooms, count: int) -> torch.Tensor:
+def spread(rooms: Rooms, count: int) -> torch.Tensor:
     """(count, 3, size, size) views spread over rooms."""
     each = max(1, -(-count // len(rooms)))
     places = [(room, view) for room in range(len(rooms)) for view in range(0, 16, max(1, 16 // each))][:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -43,7 +44,7 @@ def ddim(
 ) -> torch.Tensor:
     """(N, 4, h, w) sampled from noise `latents`; predict: the noise in latents at (N,) timesteps."""
     shares, times = kept().float(), torch.linspace(STEPS - 1, 0, steps + 1).round().long()
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in itertools.pairwise(times):
         noise = predict(latents, now.expand(len(latents)))
         clean = (latents - (1 - shares[now]).sqrt() * noise) / shares[now].sqrt()
         latents = shares[then].sqrt() * clean + (1 - shares[then]).sqrt() * noise

@@ -9,7 +9,7 @@ import torch
 
 
 def save(path: Path, state: dict) -> None:
-    """Writes `state` (tensors, numbers, text, and lists and dicts of them); a killed run leaves the file from before."""
+    """Writes tensors, numbers, text, and lists and dicts of them; a killed run leaves the file from before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     with fresh.open("wb") as file:

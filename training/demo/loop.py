@@ -13,6 +13,8 @@ import torch
 from . import files
 from .optimiser import Optimiser, cosine
 
+TIMED = 20  # steps after which their number is known
+
 _log = logging.getLogger(__name__)
 
 
@@ -30,63 +32,83 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Pace:
-    """steps: of the whole training. warm_up: steps until the full learning rate. Times in seconds."""
+    """How long a training goes on: for `steps`, or for about `seconds`, which its first steps turn into steps.
 
-    steps: int
+    steps: of the whole training; None: as many as `seconds` allow, or as an interrupted run had. warm_up: steps until
+    the full learning rate. Times in seconds.
+    """
+
+    steps: int | None
     warm_up: int
+    seconds: float | None = None
     save_every: float = 240.0
     look_every: float = 300.0
     say_every: float = 60.0
 
 
 def train(task: Task, path: Path, pace: Pace, seed: int) -> None:
-    """Trains up to `pace.steps`, from the state at `path` on if there is one. Ctrl-C and SIGTERM save it.
+    """Trains from the state at `path` on, if there is one, to the end. Ctrl-C and SIGTERM save it.
 
     What is drawn depends on the seed and the step alone: a run that was interrupted ends like one that was not.
     """
-    random = torch.Generator()
-    state = files.load(path)
-    if state is None:
-        random.manual_seed(seed)
-    else:
-        task.optimiser.load_state_dict(state["optimiser"])
-        random.set_state(state["random"])
-        _log.info("going on from step %d of %d", task.optimiser.steps, pace.steps)
-    optimiser, clocks, losses, begun = task.optimiser, _Clocks(pace), [], time.monotonic()
-    first = optimiser.steps
+    run = _Run(task, path, pace, seed)
     try:
-        while optimiser.steps < pace.steps:
-            loss = task.loss(random, optimiser.steps)
-            loss.backward()
-            norm = optimiser.step(cosine(optimiser.steps, pace.steps, pace.warm_up))
-            losses.append(loss.item())
-            if clocks.due("say"):
-                each = (time.monotonic() - begun) / (optimiser.steps - first)
-                mean, left = sum(losses) / len(losses), (pace.steps - optimiser.steps) * each / 60
-                losses.clear()
-                _log.info(
-                    "step %d of %d, loss %.4f, gradient %.2f, %.3f s a step, %.0f min left",
-                    *(optimiser.steps, pace.steps, mean, norm, each, left),
-                )
-            if clocks.due("look"):
-                _look(task)
-            if clocks.due("save"):
-                _save(path, optimiser, random)
+        while run.steps is None or task.optimiser.steps < run.steps:
+            run.step()
     except (KeyboardInterrupt, SystemExit):
-        _save(path, optimiser, random)
-        _log.info("stopped and saved at step %d of %d", optimiser.steps, pace.steps)
+        run.save()
+        _log.info("stopped and saved at step %d of %s", task.optimiser.steps, run.steps)
         raise
-    _look(task)
-    _save(path, optimiser, random)
+    if run.went:
+        run.look()
+        run.save()
 
 
-def _look(task: Task) -> None:
-    with task.optimiser.averaged():
-        _log.info("step %d: %s", task.optimiser.steps, task.look(task.optimiser.steps))
+class _Run:
+    """One call of `train`. went: steps that it has made."""
 
+    def __init__(self, task: Task, path: Path, pace: Pace, seed: int) -> None:
+        self.task, self.path, self.pace, self.steps, self.went = task, path, pace, pace.steps, 0
+        self._random, self._losses = torch.Generator().manual_seed(seed), []
+        state = files.load(path)
+        if state is not None:
+            task.optimiser.load_state_dict(state["optimiser"])
+            self._random.set_state(state["random"])
+            self.steps = pace.steps or state["steps"]
+            _log.info("going on from step %d of %s", task.optimiser.steps, self.steps)
+        self._clocks, self._begun = _Clocks(pace), time.monotonic()
 
-def _save(path: Path, optimiser: Optimiser, random: torch.Generator) -> None:
-    files.save(path, {"optimiser": optimiser.state_dict(), "random": random.get_state()})
+    def step(self) -> None:
+        optimiser = self.task.optimiser
+        loss = self.task.loss(self._random, optimiser.steps)
+        loss.backward()
+        # Before the number of steps is known the rate still rises.
+        factor = cosine(optimiser.steps, self.steps or 10**9, self.pace.warm_up)
+        norm = optimiser.step(factor)
+        self._losses.append(loss.item())
+        self.went += 1
+        each = (time.monotonic() - self._begun) / self.went
+        if self.steps is None and self.went == TIMED:
+            self.steps = max(TIMED, round(self.pace.seconds / each))
+            _log.info("%.2f s a step: %d steps in %.0f min", each, self.steps, self.pace.seconds / 60)
+        if self._clocks.due("say"):
+            left = ((self.steps or 0) - optimiser.steps) * each / 60
+            mean = sum(self._losses) / len(self._losses)
+            self._losses.clear()
+            said = "step %d of %s, loss %.4f, gradient %.2f, %.3f s a step, %.0f min left"
+            _log.info(said, optimiser.steps, self.steps, mean, norm, each, left)
+        if self._clocks.due("look"):
+            self.look()
+        if self._clocks.due("save"):
+            self.save()
+
+    def look(self) -> None:
+        with self.task.optimiser.averaged():
+            _log.info("step %d: %s", self.task.optimiser.steps, self.task.look(self.task.optimiser.steps))
+
+    def save(self) -> None:
+        state = {"optimiser": self.task.optimiser.state_dict(), "random": self._random.get_state()}
+        files.save(self.path, {**state, "steps": self.steps})
 
 
 class _Clocks:

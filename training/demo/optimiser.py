@@ -82,6 +82,13 @@ class Optimiser:
         torch._foreach_copy_(self.parameters, [weight.detach() for weight in weights])
 
 
+def load_mean(parameters: Sequence[torch.nn.Parameter], state: dict) -> None:
+    """Gives parameters the running mean in the state of an optimiser that trained them."""
+    with torch.no_grad():
+        for parameter, mean in zip(parameters, state["mean"], strict=True):
+            parameter.copy_(mean)
+
+
 def cosine(step: int, steps: int, warm_up: int) -> float:
     """The share of the learning rate at a step: rising over `warm_up` steps, then falling to LEAST at the end."""
     share = min(1.0, step / max(steps, 1))
