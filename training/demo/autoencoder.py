@@ -20,8 +20,8 @@ from .optimiser import Optimiser
 from .rooms import Rooms
 
 BATCH, LARGE_BATCH, LARGE_SHARE = 4, 1, 0.15  # of the steps that see views of 256 pixels
-GUIDED = 400  # steps that start from principal components
-RATE, MEAN_DECAY = 1.5e-3, 0.995
+GUIDED = 300  # steps that start from principal components
+RATE, MEAN_DECAY = 2e-3, 0.995
 KL = 2e-5
 QUIET = -6.0
 

@@ -7,6 +7,7 @@ each room that is complete: what a killed run left beyond that is written again.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,14 +66,15 @@ def render_rooms(folder: Path, seeds: Sequence[int], size: int, said: Callable[[
     if there != list(seeds[: len(there)]):
         raise ValueError(f"{folder} holds rooms of other seeds; remove it to render them anew.")
     pictures, depth = (_growing(folder / name) for name in ("pictures.u8", "depth.f16"))
-    with pictures, depth, (folder / "rooms.jsonl").open("a", encoding="utf-8") as lines:
+    with pictures, depth, _growing(folder / "rooms.jsonl") as lines:
+        lines.truncate(_whole(lines.read()))
+        lines.seek(0, os.SEEK_END)
         for number, seed in enumerate(seeds[len(there) :], len(there)):
             room, yaw, rendering = room_views(seed, size)
             _write(pictures, number, (rendering.images * 255).round().to(torch.uint8).numpy())
             _write(depth, number, rendering.depth.to(torch.float16).numpy())
             captions = [caption(room, things) for things in rendering.things]
-            lines.write(json.dumps({"seed": seed, "yaw": yaw, "captions": captions}) + "\n")
-            lines.flush()
+            lines.write((json.dumps({"seed": seed, "yaw": yaw, "captions": captions}) + "\n").encode())
             said(number + 1)
 
 
@@ -97,13 +99,15 @@ def _place(room: Room, rng: Random) -> torch.Tensor:
 
 
 def _complete_lines(folder: Path) -> list[dict]:
-    """What rooms.jsonl says; a last line that a killed run left unfinished is cut off."""
+    """What rooms.jsonl says, without a last line that a killed run left unfinished."""
     path = folder / "rooms.jsonl"
-    if not path.exists():
-        return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()]
+    text = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in text[: _whole(text)].splitlines()]
+
+
+def _whole(text: bytes) -> int:
+    """The length of the lines that have an end."""
+    return text.rfind(b"\n") + 1
 
 
 def _growing(path: Path):

@@ -89,7 +89,11 @@ class UnetTask:
         self.machine, self.data, self.grey, self.draw = machine, data, grey, draw
         self.shared, self.text = machine.place(fuse(shared)), machine.place(text)
         self.optimiser = Optimiser(
-            [*self.shared.parameters(), *self.text.parameters()], RATE, MEAN_DECAY, weight_decay=WEIGHT_DECAY
+            [*self.shared.parameters(), *self.text.parameters()],
+            RATE,
+            MEAN_DECAY,
+            tables=list(self.text.embeddings.parameters()),
+            weight_decay=WEIGHT_DECAY,
         )
         self.empty, self.end = torch.tensor(empty), words.rows([END])[0]
         self.held_out = HeldOut.of(held_out, HELD_OUT_VIEWS)

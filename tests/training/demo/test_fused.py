@@ -1,0 +1,89 @@
+"""The C kernels compute what torch does, forwards and backwards; where there is no compiler, torch's own are used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mvdiffusion_pack.training.demo import compiled, fused
+
+compiled_only = pytest.mark.skipif(compiled.kernels() is None, reason="no C compiler")
+CLOSE = 0.006  # relative, of bf16 with its 8 bits
+
+
+def gradients(function, inputs: list[torch.Tensor], above: torch.Tensor) -> list[torch.Tensor]:
+    """The result for the inputs, and their gradients."""
+    leaves = [x.detach().clone().requires_grad_() for x in inputs]
+    y = function(*leaves)
+    y.backward(above.to(y))
+    return [y, *(leaf.grad for leaf in leaves)]
+
+
+def assert_close(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert (mine.float() - reference).norm() <= CLOSE * reference.norm()
+
+
+def exact(inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [x.float() for x in inputs]
+
+
+@compiled_only
+@pytest.mark.parametrize("silu", [False, True])
+@pytest.mark.parametrize(("channels", "size"), [(32, 24), (64, 5), (192, 1)])
+def test_group_norm(channels: int, size: int, silu: bool):
+    torch.manual_seed(0)
+    x = (torch.randn(3, channels, size, size) + 0.5).bfloat16()
+    weight, bias, above = torch.randn(channels), torch.randn(channels), torch.randn_like(x)
+
+    def reference(x, weight, bias):
+        y = F.group_norm(x, 32, weight, bias, 1e-5)
+        return F.silu(y) if silu else y
+
+    ours = gradients(lambda *inputs: fused._GroupNorm.apply(*inputs, 32, 1e-5, silu), [x, weight, bias], above)
+    assert_close(ours, gradients(reference, [x.float(), weight, bias], above.float()))
+
+
+@compiled_only
+@pytest.mark.parametrize("keys", [1, 77, 300])
+def test_attention(keys: int):
+    torch.manual_seed(0)
+    inputs = [torch.randn(4, count, 32).bfloat16() for count in (50, keys, keys)]
+    above = torch.randn(4, 50, 32).bfloat16()
+    ours = gradients(fused._Attention.apply, inputs, above)
+    theirs = gradients(F.scaled_dot_product_attention, exact(inputs), above.float())
+    for mine, reference in zip(ours, theirs, strict=True):
+        # With one key the queries' gradient is nothing.
+        assert (mine.float() - reference).norm() <= CLOSE * max(reference.norm(), above.float().norm())
+
+
+@compiled_only
+def test_gated_gelu():
+    torch.manual_seed(0)
+    both, above = (3 * torch.randn(40, 512)).bfloat16(), torch.randn(40, 256).bfloat16()
+
+    def reference(both):
+        value, gate = both.chunk(2, -1)
+        return value * F.gelu(gate)
+
+    assert_close(gradients(fused._GatedGelu.apply, [both], above), gradients(reference, exact([both]), above.float()))
+
+
+def test_without_a_compiler_norms_are_torchs(monkeypatch):
+    monkeypatch.setattr(fused, "kernels", lambda: None)
+    layers = fused.fuse(nn.Sequential(nn.GroupNorm(32, 32), nn.SiLU(), nn.Conv2d(32, 4, 1)))
+    x = torch.randn(2, 32, 4, 4)
+    with torch.no_grad():
+        expected = layers[2](F.silu(F.group_norm(x, 32)))
+        assert torch.allclose(layers(x), expected, atol=1e-6)
+        assert (layers.bfloat16()(x.bfloat16()).float() - expected).norm() <= 0.02 * expected.norm()
+
+
+def test_a_compiler_that_fails_is_no_error(monkeypatch, tmp_path, caplog):
+    source = tmp_path / "broken.c"
+    source.write_text("int main( {", encoding="utf-8")
+    monkeypatch.setattr(compiled, "SOURCE", source)
+    assert compiled.kernels.__wrapped__() is None
+    assert len(caplog.messages) == 1
