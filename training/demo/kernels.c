@@ -18,7 +18,8 @@ static inline bf16 narrow(float x) { /* to nearest, ties to even */
     return (bf16)((u.bits + 0x7fff + ((u.bits >> 16) & 1)) >> 16);
 }
 
-static inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+/* Bounded: with fast mathematics the reciprocal of infinity is not a number. */
+static inline float sigmoid(float x) { return 1.0f / (1.0f + expf(fminf(-x, 60.0f))); }
 
 /* GroupNorm, alone or with SiLU, of `count` samples (pixels, channels); channels come in multiples of 32. Statistics,
    weights and their gradients are float. */

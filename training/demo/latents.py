@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -93,7 +94,7 @@ def _encoded(rooms: Rooms, number: int, encoder: Encoder, words: Words, tokenize
     random = Random(rooms.seeds[number])
     pictures = rooms.views([number] * 16, range(16))
     clean = encoder(pictures)
-    depth = inverse_depth(torch.from_numpy(rooms.depth[number]).float(), *clean.shape[-2:])
+    depth = inverse_depth(torch.from_numpy(rooms.depth[number].astype(np.float32)), *clean.shape[-2:])
     views = torch.arange(random.randrange(PARTIAL_EVERY), 16, PARTIAL_EVERY)
     masks = torch.stack([_mask(pictures.shape[-1], random) for _ in views])
     partial = encoder(pictures[views] * (1 - masks[:, None]))  # 0 is grey

@@ -47,6 +47,20 @@ def test_group_norm(channels: int, size: int, silu: bool):
 
 
 @compiled_only
+def test_group_norm_of_outliers():
+    x = torch.zeros(1, 32, 200, 200, dtype=torch.bfloat16)
+    x[:, ::2, 3, 5], x[:, 1::2, 3, 5] = 1e4, -1e4  # 200 deviations from the mean
+    ours = gradients(
+        lambda *inputs: fused._GroupNorm.apply(*inputs, 32, 1e-5, True),
+        [x, torch.full((32,), 30.0), torch.zeros(32)],
+        torch.ones_like(x),
+    )
+    assert all(y.isfinite().all() for y in ours)
+    assert ours[0][0, 0, 3, 5].item() == pytest.approx(6000, rel=0.01)
+    assert abs(ours[0][0, 1, 3, 5].item()) < 1e-6
+
+
+@compiled_only
 @pytest.mark.parametrize("keys", [1, 77, 300])
 def test_attention(keys: int):
     torch.manual_seed(0)
