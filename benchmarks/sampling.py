@@ -30,21 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import comfy_host
 import in_process
 
-SD2_UNET = {
-    "image_size": 32,
-    "out_channels": 4,
-    "model_channels": 320,
-    "channel_mult": (1, 2, 4, 4),
-    "num_res_blocks": [2, 2, 2, 2],
-    "use_spatial_transformer": True,
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_middle": 1,
-    "transformer_depth_output": [1] * 9 + [0] * 3,
-    "num_head_channels": 64,
-    "context_dim": 1024,
-    "use_linear_in_transformer": True,
-    "legacy": False,
-}
 WIDTHS = (320, 640, 1280, 1280)
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 WAYS = "published", "plain", "fast"
@@ -106,14 +91,16 @@ class Steps:
         import comfy.ops
         from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
+        from mvdiffusion_pack.caa.attention.codes import frequencies
         from mvdiffusion_pack.caa.blocks import CAA
-        from mvdiffusion_pack.caa.codes import frequencies
-        from mvdiffusion_pack.caa.kinds import Widths
+        from mvdiffusion_pack.caa.weights.kinds import Widths
         from mvdiffusion_pack.host.inject import inject
 
         device, dtype = arguments.device, DTYPES[arguments.dtype]
         self.device, self.cameras = device, cameras
         operations = comfy.ops.disable_weight_init
+        from mvdiffusion_pack.host.sd2 import SD2_UNET
+
         unet = UNetModel(**SD2_UNET, in_channels=kind.in_channels, dtype=dtype, device=device, operations=operations)
         self.unet = randomise(unet)
         widths = Widths(WIDTHS, WIDTHS[-1], WIDTHS[::-1])
@@ -153,7 +140,7 @@ class Steps:
     def _run(self, way: str):
         from published_block import published_block
 
-        from mvdiffusion_pack.host.views import Run
+        from mvdiffusion_pack.host.run import Run
 
         class BenchmarkRun(Run):
             """A run that knows the published block, too."""
@@ -184,15 +171,15 @@ def measure(name: str, steps: Steps, arguments) -> float:
     return time_of_step
 
 
-def measure_windows(steps: Steps, views: int, window: int, overlap: int) -> None:
+def measure_windows(steps: Steps, views: int, window: int, shared: int) -> None:
     """Prints the seconds and the peak memory of two steps of `views` views in windows."""
-    from mvdiffusion_pack.geometry.windows import sliding_windows
-    from mvdiffusion_pack.host.views import WINDOWS, Allowance, Run, Windows, predict
+    from mvdiffusion_pack.geometry.sequence.windows import sliding_windows
+    from mvdiffusion_pack.host.run import WINDOWS, Allowance, Run, Windows, predict
 
     cameras, allowance = wall(views, 256, 192), Allowance()
     runs = [
         (part, Run(cameras.subset(part), steps.caa, 1.0, allowance=allowance))
-        for part in sliding_windows(views, window, overlap)
+        for part in sliding_windows(views, window, shared)
     ]
     options = steps.options() | {WINDOWS: Windows(views, runs)}
     x = torch.randn((views, 4, *steps.x.shape[2:]), device=steps.device, dtype=steps.x.dtype)
@@ -238,7 +225,7 @@ def live_preview(cameras, side: int, step: float) -> None:
 
 def scenes(arguments) -> Iterator[tuple[str, Steps]]:
     """The scenes to be measured, with their names."""
-    from mvdiffusion_pack.caa.kinds import DEPTH, PANORAMA
+    from mvdiffusion_pack.caa.weights.kinds import DEPTH, PANORAMA
     from mvdiffusion_pack.geometry.layouts import ring
 
     if arguments.scene == "depth":
@@ -276,7 +263,7 @@ def main() -> None:
         print("| | attention | UNet alone | with CAA | ratio | set-up | memory |\n|---|---|---|---|---|---|---|")
     with torch.inference_mode():
         if arguments.scene == "windows":
-            from mvdiffusion_pack.caa.kinds import DEPTH
+            from mvdiffusion_pack.caa.weights.kinds import DEPTH
 
             steps = Steps(arguments, DEPTH, wall(12, 256, 192), (24, 32))
             steps.without()

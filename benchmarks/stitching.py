@@ -49,10 +49,10 @@ def main() -> None:
     from sphere import detailed, psnr, view_directions
 
     from mvdiffusion_pack.geometry import layouts
-    from mvdiffusion_pack.geometry.blends import BLENDS
-    from mvdiffusion_pack.geometry.equirect import equirect_angles, equirect_directions, equirect_to_views
-    from mvdiffusion_pack.geometry.source import source_camera, source_to_views
-    from mvdiffusion_pack.geometry.stitch import Overlay, stitch
+    from mvdiffusion_pack.geometry.panorama.blends import BLENDS
+    from mvdiffusion_pack.geometry.panorama.equirect import equirect_angles, equirect_directions, equirect_to_views
+    from mvdiffusion_pack.geometry.panorama.source import source_camera, source_to_views
+    from mvdiffusion_pack.geometry.panorama.stitch import Overlay, stitch
 
     device, width, height = arguments.device, arguments.width, arguments.width // 2
     cameras = getattr(layouts, arguments.layout)(8, 90, 512, 512)

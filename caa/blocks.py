@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from . import attention, fast
+from .attention import fast
+from .attention import plain as attention
+from .attention.softmax import accumulation_dtype
+from .attention.tables import Tables
 from .condition import add_condition
-from .kinds import Kind, Widths
-from .softmax import accumulation_dtype
-from .tables import Tables
+from .weights.kinds import Kind, Widths
 
 
 class Attention(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .kinds import Widths
+from .weights.kinds import Widths
 
 CONDITION_CHANNELS = 5  # latent (4) and mask (1)
 

@@ -14,17 +14,13 @@ from dataclasses import dataclass
 
 import torch
 
-from .cameras import Cameras, pixel_grid
-from .correspondence import apply_homography, homography
-from .depth import carried, carry, depth_at, depth_neighbours, depth_projection, lift
-from .equirect import grid_from_pixels
-from .neighbours import neighbours
-from .posed import PosedViews
-from .projection import EDGE, read_continued
-from .views import view_planes
+from .cameras import pixel_grid
+from .correspondence import apply_homography
+from .grid import EDGE, grid_from_pixels
+from .input_error import InputError
+from .pictures import read_continued, view_planes
+from .scene import Scene
 
-NODE = "Overlap PSNR"
-AGREE_M = 0.5  # metres by which two depth maps may differ where they show the same
 MOST_DB = 100.0  # in place of the infinity of identical pictures, which JSON has no number for
 LEAST_SHARE = 0.005  # of a view's pixels: pairs that share less are too small to be the worst
 BLOCK = 2**18  # pixels compared at once: bounds memory
@@ -104,84 +100,68 @@ def decibels(error: float) -> float:
     return min(MOST_DB, -10 * math.log10(max(error, 10 ** (-MOST_DB / 10))))
 
 
-def agreement(images: torch.Tensor, cameras: Cameras) -> Agreement:
-    """Compares neighbouring views of P panoramas in one point, or of P sequences of `PosedViews`.
+def agreement(images: torch.Tensor, scene: Scene) -> Agreement:
+    """Compares neighbouring views of P panoramas, or of P sequences.
 
     images: (P * V, h, w, 3 or 4) in 0..1, any floating type, any size of the cameras' aspect, panorama by panorama.
         Compared in float32 on their device.
     Neighbours are those of the attention, each pair once: pixels of the earlier view against the later one. All
     panoramas count in one total.
-    Raises ValueError for images that do not fit the cameras or hold NaN, for cameras without neighbours, and where no
+    Raises InputError for images that do not fit the cameras or hold NaN, for cameras without neighbours, and where no
     pixels overlap.
     """
-    planes = view_planes(images, cameras, NODE)
-    pairs = [pair for view, other in _neighbouring_pairs(cameras) for pair in _compared(planes, cameras, view, other)]
+    planes = view_planes(images, scene)
+    pairs = [pair for view, other in _neighbouring_pairs(scene) for pair in _compared(planes, scene, view, other)]
     if not pairs:
-        raise ValueError(f"{NODE}: {_why_nothing_overlaps(cameras)}")
+        raise InputError("no pixels overlap: no view shows what a neighbour shows", f"nothing_overlaps_{scene.kind}")
     return Agreement(tuple(sorted(pairs, key=lambda pair: (pair.panorama, pair.view, pair.other))))
 
 
 def seen_by_both(
-    images: torch.Tensor, cameras: Cameras, pair: PairAgreement
+    images: torch.Tensor, scene: Scene, pair: PairAgreement
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """What a pair compares: the view and the other one as seen from it, (3, h, w) each, and (h, w) where they overlap.
 
     images: as for `agreement`. Colours are float32 on the images' device, the overlap is bool.
     """
-    planes = view_planes(images, cameras, NODE).unflatten(1, (-1, 3))[:, pair.panorama]
-    parts = zip(*_carried_over(planes[pair.other], cameras, pair.view, pair.other), strict=True)
+    planes = view_planes(images, scene).unflatten(1, (-1, 3))[:, pair.panorama]
+    parts = zip(*_carried_over(planes[pair.other], scene, pair.view, pair.other), strict=True)
     _, theirs, overlap = (list(part) for part in parts)
     return planes[pair.view], torch.cat(theirs, dim=1), torch.cat(overlap)
 
 
-def _neighbouring_pairs(cameras: Cameras) -> list[tuple[int, int]]:
-    """The pairs of neighbouring views, each once, ascending. Raises ValueError for cameras that have none."""
-    if cameras.views == 1:
-        raise ValueError(f"{NODE}: there is one camera, and a view alone has nothing to agree with. Use two or more.")
-    if isinstance(cameras, PosedViews):
-        beside = depth_neighbours(cameras.overlaps, cameras.min_overlap)
-    elif cameras.rings:
-        beside = neighbours(cameras)
-    else:
-        raise ValueError(
-            f"{NODE}: these cameras have no neighbours (the faces of a cube do not overlap), so there is nothing to "
-            "compare. Choose ring, sphere or rings in Panorama Cameras."
+def _neighbouring_pairs(scene: Scene) -> list[tuple[int, int]]:
+    """The pairs of neighbouring views, each once, ascending. Raises InputError for cameras that have none."""
+    if scene.views == 1:
+        raise InputError("there is one camera, and a single view has nothing to agree with", "one_camera")
+    pairs = {tuple(sorted((view, other))) for view, others in enumerate(scene.neighbours()) for other in others}
+    if not pairs:
+        raise InputError(
+            "these cameras have no neighbours (the faces of a cube do not overlap), so there is nothing to compare",
+            "no_neighbours",
         )
-    return sorted({(min(view, other), max(view, other)) for view, others in enumerate(beside) for other in others})
+    return sorted(pairs)
 
 
-def _why_nothing_overlaps(cameras: Cameras) -> str:
-    if isinstance(cameras, PosedViews):
-        return (
-            f"no pixel of any view is seen by a neighbour at a depth that agrees within {AGREE_M:g} m. Check that the "
-            "depth is in metres and belongs to these poses, or use frames that are closer to each other."
-        )
-    return (
-        "no pixels overlap: no view shows what a neighbour shows. Use a larger fov or more views in Panorama Cameras."
-    )
-
-
-def _compared(planes: torch.Tensor, cameras: Cameras, view: int, other: int) -> Iterator[PairAgreement]:
+def _compared(planes: torch.Tensor, scene: Scene, view: int, other: int) -> Iterator[PairAgreement]:
     """Yields how two of (V, P * 3, h, w) views agree in each panorama; nothing where they share no pixel."""
     height, width = planes.shape[-2:]
     pixels, errors = 0, 0.0
-    for rows, theirs, overlap in _carried_over(planes[other], cameras, view, other):
+    for rows, theirs, overlap in _carried_over(planes[other], scene, view, other):
         squares = (theirs - planes[view, :, rows]).square_().unflatten(0, (-1, 3)).mean(1)
         pixels += int(overlap.sum())
         errors = errors + (squares * overlap).sum((-2, -1))
     if not pixels:
         return
-    kind, group = ("frame", "sequence") if isinstance(cameras, PosedViews) else ("view", "panorama")
-    called = cameras.names if isinstance(cameras, PosedViews) else range(cameras.views)
-    names = f"{kind} {called[view]}", f"{kind} {called[other]}"
-    for panorama, error in enumerate((errors / pixels).tolist()):
-        place = f"{group} {panorama}, " if len(errors) > 1 else ""
+    names = scene.name(view), scene.name(other)
+    for number, error in enumerate((errors / pixels).tolist()):
+        place = f"{scene.scene_noun} {number}, " if len(errors) > 1 else ""
         title = f"{place}{names[0]} and {names[1]}"
-        yield PairAgreement(panorama, view, other, names, title, pixels, pixels / (width * height), error)
+        yield PairAgreement(number, view, other, names, title, pixels, pixels / (width * height), error)
 
 
 def _carried_over(
-    planes: torch.Tensor, cameras: Cameras, view: int, other: int
+    planes: torch.Tensor, scene: Scene, view: int, other: int
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """Yields (rows, (C, rows, w) colours, (rows, w) overlap): what the other view's (C, h, w) shows at a view's pixels.
 
@@ -191,49 +171,24 @@ def _carried_over(
     step = max(1, BLOCK // width)
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height))
-        grid, overlap = _positions(cameras, view, other, (width, height), rows)
+        grid, overlap = _positions(scene, view, other, (width, height), rows)
         yield rows, read_continued(planes[None], grid.float().to(planes.device))[0], overlap.to(planes.device)
 
 
 def _positions(
-    cameras: Cameras, view: int, other: int, size: tuple[int, int], rows: slice
+    scene: Scene, view: int, other: int, size: tuple[int, int], rows: slice
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Where some rows of a view lie in another: (2, rows, w) grid coordinates, and (rows, w) where they overlap.
 
     size: width and height of the images. Points beyond the middles of the other image's border pixels do not count:
     nothing can be read there but by guessing.
     """
-    grid_from_camera = grid_from_pixels(cameras.width, cameras.height)
+    grid_from_camera = grid_from_pixels(scene.width, scene.height)
     camera_from_image = torch.linalg.inv(grid_from_camera) @ grid_from_pixels(*size)
     pixels = pixel_grid(size[0], rows.stop - rows.start)
     pixels[..., 1] += rows.start
     pixels, _ = apply_homography(camera_from_image, pixels)
-    find = _points_by_depth if isinstance(cameras, PosedViews) else _points_by_homography
-    points, same = find(cameras, view, other, pixels)
+    points, same = scene.points_in(other, view, pixels)
     grid, _ = apply_homography(grid_from_camera, points)
     inside = grid.abs() <= 1 - 1 / torch.tensor(size, dtype=torch.float64) + EDGE
     return grid.movedim(-1, 0), same & inside.all(-1)
-
-
-def _points_by_homography(
-    cameras: Cameras, view: int, other: int, pixels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The (..., 2) points of another view in one point that show a view's (..., 2) pixels, and (...) which it faces."""
-    points, depth = apply_homography(homography(cameras, other, view), pixels)
-    return points, depth > 0
-
-
-def _points_by_depth(
-    cameras: PosedViews, view: int, other: int, pixels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The (..., 2) points of another view at which a view's (..., 2) pixels stand, and (...) which it really shows.
-
-    Both depth maps are read at the nearest pixel. What is compared with the other's depth is the point's z in the
-    other's frame; the published model's position code takes its z in the first view's.
-    """
-    lifted = lift(pixels, depth_at(pixels.movedim(-1, 0), cameras.depth[view], cameras))
-    matrix = depth_projection(cameras, other, view)
-    points = carry(matrix, lifted)
-    theirs = depth_at(points, cameras.depth[other], cameras)
-    agrees = (carried(matrix, lifted)[2] - theirs).abs() <= AGREE_M
-    return points.movedim(0, -1), agrees & (theirs > 0)

@@ -1,4 +1,4 @@
-"""`Cameras`: the one object that travels through the graph."""
+"""`Cameras`: where pictures were taken from, and where their pixels look."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from dataclasses import dataclass
 
 import torch
 
+from .grid import middle
+from .input_error import InputError
+
 
 @dataclass(frozen=True, eq=False)
 class Cameras:
     """V pinhole cameras that share one image size. Immutable; every tensor is float64 on the CPU.
 
+    By themselves they cut and join pictures; what can be sampled is a `Scene`: `PanoramaViews`, `PosedViews`.
+
     intrinsics: (V, 3, 3), pixels of a `width` x `height` image, pixel centres at integers.
-    cam_to_world: (V, 4, 4), rigid. A panorama's cameras stand in one point: their translation is zero.
+    cam_to_world: (V, 4, 4), rigid.
     width, height: size of the images in pixels.
-    rings: how many views each ring of a panorama holds, in view order; their sum is V. Empty for cameras that only cut
-        pictures (they have no neighbours).
     """
 
     intrinsics: torch.Tensor
     cam_to_world: torch.Tensor
     width: int
     height: int
-    rings: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         views = self.intrinsics.shape[0]
         if self.intrinsics.shape != (views, 3, 3) or self.cam_to_world.shape != (views, 4, 4):
-            raise ValueError(
-                f"Cameras need intrinsics (V, 3, 3) and poses (V, 4, 4), not {tuple(self.intrinsics.shape)} and "
-                f"{tuple(self.cam_to_world.shape)}."
+            raise InputError(
+                f"cameras need intrinsics (V, 3, 3) and poses (V, 4, 4), not {tuple(self.intrinsics.shape)} and "
+                f"{tuple(self.cam_to_world.shape)}"
             )
         if {self.intrinsics.dtype, self.cam_to_world.dtype} != {torch.float64}:
-            raise ValueError(f"Cameras are float64, not {self.intrinsics.dtype} and {self.cam_to_world.dtype}.")
+            raise InputError(f"cameras are float64, not {self.intrinsics.dtype} and {self.cam_to_world.dtype}")
         if not (torch.isfinite(self.intrinsics).all() and torch.isfinite(self.cam_to_world).all()):
-            raise ValueError("The cameras hold NaN or infinite numbers: check their intrinsics and poses.")
+            raise InputError("the intrinsics or poses of the cameras hold NaN or infinite numbers")
         if (self.intrinsics[:, [0, 1], [0, 1]] <= 0).any():
-            raise ValueError("The cameras have focal lengths that are not positive: check their intrinsics.")
+            raise InputError("the cameras have focal lengths that are not positive")
         if not torch.allclose(self.rotation @ self.rotation.mT, torch.eye(3, dtype=torch.float64), atol=1e-4):
-            raise ValueError("The cameras' poses are not rigid: their 3 x 3 part must be a rotation.")
-        if self.rings and sum(self.rings) != views:
-            raise ValueError(f"The rings {self.rings} hold {sum(self.rings)} views, but there are {views} cameras.")
+            raise InputError("the cameras' poses are not rigid: their 3 x 3 part must be a rotation")
 
     @property
     def views(self) -> int:
@@ -87,7 +87,7 @@ def intrinsics_from_fov(fov_deg: float, width: int, height: int) -> torch.Tensor
     """(3, 3) intrinsics of a camera with square pixels and a horizontal field of view in degrees, inside (0, 180)."""
     focal = (width / 2) / math.tan(math.radians(fov_deg) / 2)
     return torch.tensor(
-        [[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]],
+        [[focal, 0, middle(width)], [0, focal, middle(height)], [0, 0, 1]],
         dtype=torch.float64,
     )
 

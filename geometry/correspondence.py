@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from .cameras import Cameras, pixel_grid
+from .grid import middle
 from .neighbours import neighbours
+
+if TYPE_CHECKING:
+    from .panorama_views import PanoramaViews
 
 # The 3 x 3 neighbourhood in which the published model looks around a corresponding point (section 4.1 of the paper).
 NEIGHBOURHOOD = torch.tensor([[x, y] for y in (-1, 0, 1) for x in (-1, 0, 1)], dtype=torch.float64)
@@ -78,7 +83,7 @@ def apply_homography(matrix: torch.Tensor, points: torch.Tensor) -> tuple[torch.
     return torch.stack((u / safe, v / safe), dim=-1), depth
 
 
-def panorama_correspondences(cameras: Cameras, height: int, width: int) -> Correspondences:
+def panorama_correspondences(cameras: PanoramaViews, height: int, width: int) -> Correspondences:
     """Correspondences of views in one point, at features `height` x `width` under the cameras' images.
 
     Every query reads a 3 x 3 neighbourhood in two other views (section 4.1 of the paper). In a ring those are the views
@@ -116,6 +121,10 @@ class Features:
     scale: torch.Tensor
     pixels: torch.Tensor
 
+    def coordinates(self, points: torch.Tensor) -> torch.Tensor:
+        """(..., 2) feature coordinates of (..., 2) image points."""
+        return points / self.scale - 0.5
+
     @staticmethod
     def of(cameras: Cameras, height: int, width: int) -> Features:
         size = torch.tensor([cameras.width, cameras.height], dtype=torch.float64)
@@ -130,7 +139,7 @@ def _queries(matrices: list[torch.Tensor], features: Features) -> list[torch.Ten
     distances = []
     for matrix in matrices:
         image, depth = apply_homography(matrix, features.pixels)
-        distance = (image - (features.size - 1) / 2).square().sum(-1).sqrt()
+        distance = (image - middle(features.size)).square().sum(-1).sqrt()
         seen = ((image > 0) & (image < features.size)).all(-1)
         distances.append((distance + UNSEEN * ~seen).where(depth > 0, torch.inf))
     # Rounded, so that equal distances are equal on every machine; the earlier view then comes first.
@@ -158,7 +167,7 @@ def _homography_table(matrix: torch.Tensor, query: torch.Tensor, features: Featu
     displacement = (carried_back - pixels[:, None]) / scale
     return SampleTable(
         query=query,
-        coords=samples / scale - 0.5,
+        coords=features.coordinates(samples),
         valid=valid,
         code=torch.where(valid[..., None], displacement, 0.0),
     )

@@ -8,11 +8,14 @@ Everywhere `depth` is (V, H, W), z in finite metres at the cameras' full size, 0
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
 from .cameras import Cameras, pixel_grid
 from .correspondence import Correspondences, Features, Pair, SampleTable
+from .input_error import InputError
 
 MIN_OVERLAP = 0.3  # views that overlap by more than this are neighbours: what the weights were trained with
 NO_POINT = -1e6  # both coordinates of an image point that is none
@@ -21,24 +24,19 @@ EPSILON = 1e-6  # metres, added to z before it divides
 
 
 def depth_correspondences(
-    cameras: Cameras,
-    depth: torch.Tensor,
-    height: int,
-    width: int,
-    min_overlap: float = MIN_OVERLAP,
-    overlaps: torch.Tensor | None = None,
+    cameras: Cameras, depth: torch.Tensor, height: int, width: int, neighbours: list[list[int]] | None = None
 ) -> Correspondences:
     """Correspondences of V posed views at features `height` x `width` under the cameras' images.
 
-    overlaps: (V, V) `depth_overlaps` of the same, where they are known: all feature sizes share them.
-    Raises ValueError for depth of another shape than the cameras'.
+    neighbours: whom each view attends to, where that is known; else those that overlap it by more than MIN_OVERLAP.
+    Raises InputError for depth of another shape than the cameras'.
     """
     _check(cameras, depth)
-    if overlaps is None:
-        overlaps = depth_overlaps(cameras, depth)
+    if neighbours is None:
+        neighbours = depth_neighbours(depth_overlaps(cameras, depth))
     features = Features.of(cameras, height, width)
     pairs, tables = [], []
-    for view, key_views in enumerate(depth_neighbours(overlaps, min_overlap)):
+    for view, key_views in enumerate(neighbours):
         pairs += [Pair(view, key_view, len(tables) + number) for number, key_view in enumerate(key_views)]
         tables += _view_tables(cameras, depth, view, key_views, features)
     return Correspondences(cameras.views, height, width, tuple(pairs), tuple(tables))
@@ -59,23 +57,40 @@ def depth_neighbours(overlaps: torch.Tensor, min_overlap: float = MIN_OVERLAP) -
 def depth_overlaps(cameras: Cameras, depth: torch.Tensor) -> torch.Tensor:
     """(V, V) overlaps of all pairs of views, symmetric, 0..1: those of `depth_overlap`; 1 of a view with itself.
 
-    Raises ValueError for depth of another shape than the cameras'.
+    Raises InputError for depth of another shape than the cameras'.
     """
-    _check(cameras, depth)
-    pixels, shares = pixel_grid(cameras.width, cameras.height), torch.eye(cameras.views, dtype=torch.float64)
-    for view in range(cameras.views):
-        lifted = lift(pixels, depth[view])
-        for other in range(cameras.views):
-            # The smaller share of two is 0 where the first one was.
-            if other > view or (other < view and shares[other, view] > 0):
-                shares[view, other] = _share(cameras, other, view, lifted)
-    return torch.minimum(shares, shares.mT)
+    return DepthOverlaps(cameras, depth).of(range(cameras.views))
+
+
+class DepthOverlaps:
+    """How much the views of a sequence overlap: each pair is computed when it is first asked for, and then kept."""
+
+    def __init__(self, cameras: Cameras, depth: torch.Tensor) -> None:
+        _check(cameras, depth)
+        self._cameras, self._depth = cameras, depth
+        self._shares = torch.full((cameras.views, cameras.views), torch.nan, dtype=torch.float64).fill_diagonal_(1)
+
+    def of(self, views: Sequence[int]) -> torch.Tensor:
+        """(n, n) overlaps of some of the views, in that order; a tensor of the caller's own."""
+        pixels = pixel_grid(self._cameras.width, self._cameras.height)
+        one_way: dict[tuple[int, int], float] = {}
+        for view in views:
+            others = [other for other in views if self._shares[view, other].isnan()]
+            lifted = lift(pixels, self._depth[view]) if others else pixels
+            for other in others:
+                # The smaller share of two is 0 where the first one was.
+                nothing = one_way.get((other, view)) == 0
+                one_way[view, other] = 0.0 if nothing else _share(self._cameras, other, view, lifted)
+        for (view, other), share in one_way.items():
+            self._shares[view, other] = min(share, one_way[other, view])
+        places = torch.tensor(list(views))
+        return self._shares[places[:, None], places]
 
 
 def depth_overlap(cameras: Cameras, depth: torch.Tensor, view: int, other: int) -> float:
     """The share of a view's pixels that land in the other view's picture, in the direction in which it is smaller.
 
-    Pixels without depth land nowhere. Raises ValueError for depth of another shape than the cameras'.
+    Pixels without depth land nowhere. Raises InputError for depth of another shape than the cameras'.
     """
     _check(cameras, depth)
     pixels = pixel_grid(cameras.width, cameras.height)
@@ -165,7 +180,7 @@ def _view_tables(
     numbers, cosines = paired((own[:, None] - theirs.where(valid, NO_DEPTH)).abs())
     query = torch.arange(len(own))
     return [
-        SampleTable(query, at.mT[:, None] / features.scale - 0.5, valid[:, [i]], numbers[:, [i]], cosines[:, [i]])
+        SampleTable(query, features.coordinates(at.mT[:, None]), valid[:, [i]], numbers[:, [i]], cosines[:, [i]])
         for i, at in enumerate(points)
     ]
 
@@ -185,4 +200,4 @@ def _inside(points: torch.Tensor, cameras: Cameras) -> torch.Tensor:
 def _check(cameras: Cameras, depth: torch.Tensor) -> None:
     shape = (cameras.views, cameras.height, cameras.width)
     if depth.shape != shape:
-        raise ValueError(f"The depth of these cameras is {shape} (views, height, width), not {tuple(depth.shape)}.")
+        raise InputError(f"the depth of these cameras is {shape} (views, height, width), not {tuple(depth.shape)}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from .cameras import Cameras
 from .overlap import shares
+
+if TYPE_CHECKING:
+    from .panorama_views import PanoramaViews
 
 LEAST_SHARE = 0.05  # views of different rings are neighbours if each sees more than this of the other's pixels
 
 
-def ring_neighbours(cameras: Cameras) -> list[list[int]]:
+def ring_neighbours(cameras: PanoramaViews) -> list[list[int]]:
     """For each view the two beside it in its ring, cyclic; the other one twice in a ring of two, as published.
 
     None for the views of cameras without rings.
@@ -25,7 +29,7 @@ def ring_neighbours(cameras: Cameras) -> list[list[int]]:
     return neighbours
 
 
-def neighbours(cameras: Cameras) -> list[list[int]]:
+def neighbours(cameras: PanoramaViews) -> list[list[int]]:
     """For each view those beside it in its ring, and those of other rings that overlap it by more than 5 %, ascending.
 
     The overlap of two views is the smaller share of either's pixels that the other one sees. A ring alone has the
@@ -40,7 +44,7 @@ def neighbours(cameras: Cameras) -> list[list[int]]:
     return [list(dict.fromkeys(others)) if len(others) > 2 else others for others in found]
 
 
-def _overlapping_rings(cameras: Cameras) -> list[tuple[int, int]]:
+def _overlapping_rings(cameras: PanoramaViews) -> list[tuple[int, int]]:
     """The directed pairs of views of different rings that overlap by more than 5 %."""
     ring = torch.repeat_interleave(torch.tensor(cameras.rings, dtype=torch.int64))
     pairs = [(view, other) for view, other in (ring[:, None] != ring).nonzero().tolist()]
@@ -48,7 +52,7 @@ def _overlapping_rings(cameras: Cameras) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if min(share[a, b], share[b, a]) > LEAST_SHARE]
 
 
-def views_apart(cameras: Cameras) -> list[int]:
+def views_apart(cameras: PanoramaViews) -> list[int]:
     """The views that no chain of overlapping neighbours joins with view 0: they would be sampled without knowing it."""
     beside = neighbours(cameras)
     pairs = [(view, other) for view, others in enumerate(beside) for other in others]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from .cameras import Cameras
-from .equirect import grid_from_world
-from .projection import edge_planes
+from .grid import edge_planes, grid_from_world
 
 # A view's corners in grid coordinates, in the order in which its outline goes round.
 CORNERS = torch.tensor([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], dtype=torch.float64)

@@ -1,19 +1,35 @@
-"""`PosedViews`: the cameras of a depth sequence."""
+"""`PosedViews`: the views of a depth sequence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
 from .cameras import Cameras
-from .depth import MIN_OVERLAP, depth_overlaps
+from .correspondence import Correspondences
+from .depth import (
+    MIN_OVERLAP,
+    DepthOverlaps,
+    carried,
+    carry,
+    depth_at,
+    depth_correspondences,
+    depth_neighbours,
+    depth_projection,
+    inverse_depth,
+    lift,
+)
+from .input_error import InputError
+
+AGREE_M = 0.5  # metres by which two depth maps may differ where they show the same
 
 
 @dataclass(frozen=True, eq=False)
 class PosedViews(Cameras):
-    """V cameras in different places, and how far away what they see is. Immutable, as all `Cameras` are.
+    """V cameras in different places, and how far away what they see is. A `Scene`; immutable, as all `Cameras` are.
 
     depth: (V, H, W) float32 on the CPU, z in finite metres at the cameras' full size, 0 = no reading.
     min_overlap: views that overlap by more than this attend to each other.
@@ -25,40 +41,78 @@ class PosedViews(Cameras):
     min_overlap: float = field(default=MIN_OVERLAP, kw_only=True)
     keyframes: tuple[int, ...] = field(default=(), kw_only=True)
     names: tuple[str, ...] = field(default=(), kw_only=True)
-    _ids: tuple[int, ...] = field(default=(), kw_only=True, repr=False)
-    _known: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict, kw_only=True, repr=False)
+    # The overlaps of the whole sequence that these views are a part of, and their places in it.
+    _among: DepthOverlaps = field(init=False, repr=False)
+    _ids: tuple[int, ...] = field(init=False, repr=False)
+
+    kind: ClassVar[str] = "sequence"
+    view_noun: ClassVar[str] = "frame"
+    scene_noun: ClassVar[str] = "sequence"
+    closed: ClassVar[bool] = False
+    rings: ClassVar[tuple[int, ...]] = ()
+    own_channels: ClassVar[int] = 1
+    sampled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         shape = (self.views, self.height, self.width)
         if self.depth.shape != shape or self.depth.dtype != torch.float32:
-            raise ValueError(
-                f"The depth of these cameras is float32 {shape} (views, height, width), not {self.depth.dtype} "
-                f"{tuple(self.depth.shape)}."
+            raise InputError(
+                f"the depth of these cameras is float32 {shape} (views, height, width), not {self.depth.dtype} "
+                f"{tuple(self.depth.shape)}"
             )
         if not torch.isfinite(self.depth).all() or (self.depth < 0).any():
-            raise ValueError("Depth is in finite metres, not negative, and 0 where there is no reading.")
+            raise InputError("depth is in finite metres, not negative, and 0 where there is no reading")
         if not self.names:
             object.__setattr__(self, "names", tuple(str(view) for view in range(self.views)))
-        if not self._ids:
-            object.__setattr__(self, "_ids", tuple(range(self.views)))
+        # Of a plain copy of the cameras: two that hold each other would outlive their last use.
+        plain = Cameras(self.intrinsics, self.cam_to_world, self.width, self.height)
+        self._is_part(DepthOverlaps(plain, self.depth), range(self.views))
         if len(self.names) != self.views or any(not 0 <= view < self.views for view in self.keyframes):
-            raise ValueError(f"{len(self.names)} names and key frames {self.keyframes} for {self.views} cameras.")
+            raise InputError(f"{len(self.names)} names and key frames {self.keyframes} for {self.views} cameras")
 
     @property
     def overlaps(self) -> torch.Tensor:
-        """(V, V) float64 `depth_overlaps` of all pairs, computed when first asked for and then kept.
+        """(V, V) float64 `depth_overlaps` of all pairs. Each pair is computed once per sequence, for all its parts."""
+        return self._among.of(self._ids)
 
-        Views and their parts share what they know: also parts that are made anew, as for the windows of each run.
+    def name(self, view: int) -> str:
+        """'frame 120'"""
+        return f"{self.view_noun} {self.names[view]}"
+
+    def neighbours(self) -> list[list[int]]:
+        """For each view all others that overlap it by more than `min_overlap`, else those beside it in order."""
+        return depth_neighbours(self.overlaps, self.min_overlap)
+
+    def apart(self) -> list[int]:
+        """None: as published, a view that overlaps no other attends to those beside it."""
+        return []
+
+    def correspondences(self, height: int, width: int) -> Correspondences:
+        """By depth and poses."""
+        return depth_correspondences(self, self.depth, height, width, self.neighbours())
+
+    def own_inputs(self, height: int, width: int) -> torch.Tensor:
+        """(V, 1, height, width) inverse depth."""
+        return inverse_depth(self.depth, height, width)[:, None]
+
+    def points_in(self, other: int, view: int, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The (..., 2) points of another view at which a view's (..., 2) pixels stand, and (...) which it really shows.
+
+        Both depth maps are read at the nearest pixel. What is compared with the other's depth is the point's z in the
+        other's frame; the published model's position code takes its z in the first view's.
         """
-        if self._ids not in self._known:
-            self._known[self._ids] = self._part_of_known()
-        return self._known[self._ids]
+        lifted = lift(pixels, depth_at(pixels.movedim(-1, 0), self.depth[view], self))
+        matrix = depth_projection(self, other, view)
+        points = carry(matrix, lifted)
+        theirs = depth_at(points, self.depth[other], self)
+        agrees = (carried(matrix, lifted)[2] - theirs).abs() <= AGREE_M
+        return points.movedim(0, -1), agrees & (theirs > 0)
 
     def subset(self, views: Sequence[int]) -> PosedViews:
         """The cameras of some views, in that order, without key frames."""
         chosen = list(views)
-        return PosedViews(
+        part = PosedViews(
             self.intrinsics[chosen],
             self.cam_to_world[chosen],
             self.width,
@@ -66,13 +120,10 @@ class PosedViews(Cameras):
             depth=self.depth[chosen],
             min_overlap=self.min_overlap,
             names=tuple(self.names[view] for view in chosen),
-            _ids=tuple(self._ids[view] for view in chosen),
-            _known=self._known,
         )
+        part._is_part(self._among, [self._ids[view] for view in chosen])
+        return part
 
-    def _part_of_known(self) -> torch.Tensor:
-        for ids, overlaps in self._known.items():
-            if set(self._ids) <= set(ids):
-                places = [ids.index(one) for one in self._ids]
-                return overlaps[places][:, places]
-        return depth_overlaps(self, self.depth)
+    def _is_part(self, overlaps: DepthOverlaps, ids: Sequence[int]) -> None:
+        object.__setattr__(self, "_among", overlaps)
+        object.__setattr__(self, "_ids", tuple(ids))

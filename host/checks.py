@@ -7,14 +7,30 @@ import math
 import comfy.model_sampling
 import torch
 
-from ..caa.kinds import DEPTH, Kind
-from ..geometry.cameras import Cameras
-from ..geometry.neighbours import views_apart
-from ..geometry.posed import PosedViews
+from ..caa.weights.kinds import Kind
+from ..geometry.panorama_views import PanoramaViews
+from ..geometry.scene import Scene
 from .inputs import check_given_images
+from .quirks import mixes_windows_up, pixels_per_latent
+from .setup import Setup
+
+# By the kind of scene.
+NODE_OF = {"panorama": "Panorama Cameras", "sequence": "Depth Cameras"}
+OTHER_SCENE = {
+    "sequence": "which need a depth map per view, and Panorama Cameras have none: use Depth Cameras, or load panorama "
+    "or outpainting weights",
+    "panorama": "which know nothing of depth, and the cameras are Depth Cameras: load the authors' depth_gen.ckpt, "
+    "or use Panorama Cameras",
+}
+NOISE_MASKS = {
+    "panorama": "put Equirect to Views on a panorama's mask, with the same cameras",
+    "sequence": "make one for all views, or one per view",
+}
 
 
-def check_run(setup, kind: Kind | None, guider, sampler, noise: torch.Tensor, latent_image: torch.Tensor, mask) -> None:
+def check_run(
+    setup: Setup, kind: Kind | None, guider, sampler, noise: torch.Tensor, latent_image: torch.Tensor, mask
+) -> None:
     """Raises ValueError for the first thing that would make the run fail or lie, before any model is loaded.
 
     `kind` is that of the MODEL's CAA weights, None without any.
@@ -26,14 +42,12 @@ def check_run(setup, kind: Kind | None, guider, sampler, noise: torch.Tensor, la
         )
     check_cameras(setup.cameras)
     _check_kind(kind, setup.cameras, guider.model_patcher)
-    ratio = getattr(guider.model_patcher.get_model_object("latent_format"), "spacial_downscale_ratio", 8)
+    ratio = pixels_per_latent(guider.model_patcher.get_model_object("latent_format"))
     _check_latents(setup.cameras, noise, ratio)
     if not torch.isfinite(latent_image).all():
-        raise ValueError("The LATENT to be sampled holds NaN or infinite numbers: mend the node that it comes from.")
+        raise ValueError("The LATENT to be sampled holds NaN or infinite numbers: fix the node that it comes from.")
     if mask is not None and not torch.isfinite(mask).all():
-        raise ValueError(
-            "The noise mask of the LATENT holds NaN or infinite numbers: mend the node that it comes from."
-        )
+        raise ValueError("The noise mask of the LATENT holds NaN or infinite numbers: fix the node that it comes from.")
     if mask is not None and not mask.any():
         raise ValueError(
             "The noise mask of the LATENT is 0 everywhere, so nothing would be sampled: paint a mask, or leave it out."
@@ -57,59 +71,47 @@ def check_run(setup, kind: Kind | None, guider, sampler, noise: torch.Tensor, la
 
 def _check_no_easy_cache(options: dict) -> None:
     """Raises ValueError for the host's EasyCache, which would give one window what it has kept of another."""
-    if type(options.get("easycache")).__name__ == "EasyCacheHolder":
+    if mixes_windows_up(options):
         raise ValueError(
-            "EasyCache mixes up the windows of a depth sequence: use LazyCache in its place, or in Multi-View KSampler "
-            "set window to 0."
+            "EasyCache mixes up the windows of a depth sequence: use LazyCache instead, or set window to 0 in "
+            "Multi-View KSampler."
         )
 
 
-def _check_kind(kind: Kind | None, cameras: Cameras, model) -> None:
-    """Raises ValueError where weights or UNet were made for the other kind of cameras."""
-    if kind == DEPTH and not isinstance(cameras, PosedViews):
-        raise ValueError(
-            "This MODEL holds depth weights, which need a depth map per view, and Panorama Cameras have none: use "
-            "Depth Cameras, or load panorama or outpainting weights."
-        )
-    if not isinstance(cameras, PosedViews):
-        return
-    if kind not in (None, DEPTH):
-        raise ValueError(
-            f"This MODEL holds {kind.name} weights, which know nothing of depth, and the cameras are Depth Cameras: "
-            "load the authors' depth_gen.ckpt, or use Panorama Cameras."
-        )
+def _check_kind(kind: Kind | None, cameras: Scene, model) -> None:
+    """Raises ValueError where weights or UNet were made for another kind of scene."""
+    if kind is not None and kind.scene != cameras.kind:
+        raise ValueError(f"This MODEL holds {kind.name} weights, {OTHER_SCENE[kind.scene]}.")
     inputs = getattr(model.get_model_object("diffusion_model"), "in_channels", None)
-    if inputs != DEPTH.in_channels:
+    expected = model.get_model_object("latent_format").latent_channels + cameras.own_channels
+    if cameras.own_channels and inputs != expected:
         raise ValueError(
-            f"Depth Cameras need a MODEL whose UNet takes depth beside the latents, {DEPTH.in_channels} input channels "
-            f"in all, and this one has {inputs}: load the authors' depth_gen.ckpt with Load MVDiffusion Checkpoint."
+            f"Depth Cameras need a MODEL whose UNet takes depth beside the latents, {expected} input channels in all, "
+            f"and this one has {inputs}: load the authors' depth_gen.ckpt with Load MVDiffusion Checkpoint."
         )
 
 
-def check_cameras(cameras: Cameras) -> None:
+def check_cameras(cameras: Scene) -> None:
     """Raises ValueError for cameras that can cut pictures but not be sampled."""
-    posed = isinstance(cameras, PosedViews)
-    if not (posed or cameras.rings):
+    if not cameras.sampled:
         raise ValueError(
             "These cameras have no neighbours (the faces of a cube do not overlap): they cut and join pictures, but "
             "cannot be sampled. Choose ring, sphere or rings in Panorama Cameras."
         )
     if cameras.width % 64 or cameras.height % 64:
         raise ValueError(
-            f"{'Depth' if posed else 'Panorama'} Cameras: views that are sampled need a width and a height that are "
-            f"multiples of 64, not {cameras.width} x {cameras.height}."
+            f"{NODE_OF[cameras.kind]}: views that are sampled need a width and a height that are multiples of 64, not "
+            f"{cameras.width} x {cameras.height}."
         )
-    if posed:
-        return
-    if apart := views_apart(cameras):
+    if apart := cameras.apart():
         does, those = ("does", "a view that does") if len(apart) == 1 else ("do", "views that do")
         raise ValueError(
-            f"Panorama Cameras: {_named_views(apart)} of {cameras.views} {does} not overlap view 0, nor {those}, and "
-            f"could not agree with it: {_how_to_overlap(cameras, apart)}"
+            f"{NODE_OF[cameras.kind]}: {_named_views(apart)} of {cameras.views} {does} not overlap view 0, nor "
+            f"{those}, and could not agree with it: {_how_to_overlap(cameras, apart)}"
         )
 
 
-def _how_to_overlap(cameras: Cameras, apart: list[int]) -> str:
+def _how_to_overlap(cameras: PanoramaViews, apart: list[int]) -> str:
     """What would join the views that are `apart` with view 0."""
     views = cameras.rings[0]
     if apart[0] >= views:
@@ -133,7 +135,7 @@ def _named_views(views: list[int]) -> str:
     return f"view{'s' * (len(views) > 1)} {', '.join(runs)}"
 
 
-def _check_latents(cameras: Cameras, noise: torch.Tensor, ratio: int) -> None:
+def _check_latents(cameras: Scene, noise: torch.Tensor, ratio: int) -> None:
     height, width = cameras.height // ratio, cameras.width // ratio
     if noise.ndim != 4 or noise.shape[2:] != (height, width):
         raise ValueError(
@@ -143,22 +145,22 @@ def _check_latents(cameras: Cameras, noise: torch.Tensor, ratio: int) -> None:
         )
     if noise.shape[0] % cameras.views:
         raise ValueError(
-            f"The LATENT holds {noise.shape[0]} views, which is no multiple of the {cameras.views} "
+            f"The LATENT holds {noise.shape[0]} views, which is not a multiple of the {cameras.views} "
             "cameras: it needs one latent per view, panorama by panorama."
         )
 
 
-def check_window(node: str, window: int, overlap: int, least: int = 2) -> None:
+def check_window(node: str, window: int, shared: int, least: int = 2) -> None:
     """Raises ValueError for windows that do not move on, or hold fewer than `least` views. 0: no windows."""
-    least = max(least, overlap + 1)
+    least = max(least, shared + 1)
     if window and window < least:
         raise ValueError(
-            f"{node}: a window of {window} views that shares {overlap} with the next one is too small: window must be "
+            f"{node}: a window of {window} views that shares {shared} with the next one is too small: window must be "
             f"{least} or more, or 0 for all views at once."
         )
 
 
-def check_panoramas_of(latent_image: dict, cameras: Cameras, panoramas: int) -> None:
+def check_panoramas_of(latent_image: dict, cameras: Scene, panoramas: int) -> None:
     """Raises ValueError where a LATENT holds the views of fewer panoramas than Multi-View KSampler is to make."""
     rows = latent_image["samples"].shape[0]
     if rows % cameras.views == 0 and panoramas not in (1, rows // cameras.views):
@@ -168,16 +170,14 @@ def check_panoramas_of(latent_image: dict, cameras: Cameras, panoramas: int) -> 
         )
 
 
-def check_noise_mask(latent_image: dict, cameras: Cameras) -> None:
+def check_noise_mask(latent_image: dict, cameras: Scene) -> None:
     """Raises ValueError for a noise mask that fits neither all views nor each of them.
 
     When sampling starts the host has made it fit: missing masks are those of other views, other shapes are squeezed.
     """
     if (mask := latent_image.get("noise_mask")) is None:
         return
-    remedy = "put Equirect to Views on a panorama's mask, with the same cameras"
-    if isinstance(cameras, PosedViews):
-        remedy = "make one for all views, or one per view"
+    remedy = NOISE_MASKS[cameras.kind]
     mask = mask.reshape(-1, *mask.shape[-2:])
     counts = sorted({1, cameras.views, latent_image["samples"].shape[0]})
     if len(mask) not in counts:
@@ -218,7 +218,7 @@ def _check_text(name: str, conditioning: dict, views: int, batch: int, context_w
             "CLIP of another model. Connect the CLIP that was loaded with this MODEL."
         )
     if not torch.isfinite(text).all():
-        raise ValueError(f"The {name} conditioning holds NaN or infinite numbers: mend the node that it comes from.")
+        raise ValueError(f"The {name} conditioning holds NaN or infinite numbers: fix the node that it comes from.")
 
 
 def _context_width(model) -> int | None:

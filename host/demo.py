@@ -17,6 +17,10 @@ import numpy as np
 import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 
+from ..caa.weights.kinds import KINDS
+from .quirks import has_bias, is_dynamic, patcher_class, without_dynamic
+from .sd2 import narrower
+
 UNET_WIDTH = 64  # 64, 128, 128, 128 over the four levels
 HEAD_WIDTH = 32
 CONTEXT_WIDTH = 64
@@ -50,8 +54,9 @@ def demo_models(in_channels: int) -> tuple[comfy.model_patcher.ModelPatcher, com
 
     Raises ValueError for any other number of channels.
     """
-    if in_channels not in (4, 5, 9):
-        raise ValueError(f"Demo models have 4, 5 or 9 input channels, not {in_channels}.")
+    known = [kind.in_channels for kind in KINDS.values()]
+    if in_channels not in known:
+        raise ValueError(f"Demo models have {', '.join(map(str, known))} input channels, not {in_channels}.")
     model, clip, vae = _unet(in_channels), _clip(), _vae()
     for i, patcher in enumerate((model, clip.patcher, vae.patcher)):
         # From here 0.33 makes the copies that it needs for a second GPU or without dynamic VRAM; 0.8 ignores it.
@@ -60,23 +65,8 @@ def demo_models(in_channels: int) -> tuple[comfy.model_patcher.ModelPatcher, com
 
 
 def demo_unet_config(in_channels: int) -> dict:
-    """Arguments of the host's UNetModel: SD 2's structure, narrower, with heads 32 wide."""
-    return {
-        "image_size": 32,
-        "in_channels": in_channels,
-        "out_channels": 4,
-        "model_channels": UNET_WIDTH,
-        "channel_mult": (1, 2, 2, 2),
-        "num_res_blocks": [2, 2, 2, 2],
-        "use_spatial_transformer": True,
-        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-        "transformer_depth_middle": 1,
-        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-        "num_head_channels": HEAD_WIDTH,
-        "context_dim": CONTEXT_WIDTH,
-        "use_linear_in_transformer": True,
-        "legacy": False,
-    }
+    """Arguments of the host's UNetModel."""
+    return narrower(UNET_WIDTH, CONTEXT_WIDTH, HEAD_WIDTH) | {"in_channels": in_channels}
 
 
 def demo_weights(module: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
@@ -106,7 +96,7 @@ def _parameter_shapes(module: torch.nn.Module) -> Iterator[tuple[str, tuple[int,
     for prefix, layer in module.named_modules():
         if isinstance(layer, torch.nn.Linear):
             yield f"{prefix}.weight", (layer.out_features, layer.in_features)
-            if layer.bias is not None or getattr(layer, "comfy_need_lazy_init_bias", False):
+            if has_bias(layer):
                 yield f"{prefix}.bias", (layer.out_features,)
         else:
             for key, parameter in layer.named_parameters(prefix, recurse=False):
@@ -124,13 +114,10 @@ def _unet(in_channels: int, disable_dynamic: bool = False) -> comfy.model_patche
     # Without a state dict the host cannot mistake random weights for those of a v-prediction model.
     model = config.get_model({}, device=management.unet_offload_device())
 
-    plain = comfy.model_patcher.ModelPatcher
-    # Read at call time: 0.33 rebinds this name at start-up.
-    patcher_class = plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
-    patcher = patcher_class(model, load_device=device, offload_device=management.unet_offload_device())
-    dynamic = hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
+    made = patcher_class(disable_dynamic)
+    patcher = made(model, load_device=device, offload_device=management.unet_offload_device())
     unet = model.diffusion_model
-    unet.load_state_dict(demo_weights(unet, f"unet{in_channels}"), assign=dynamic)
+    unet.load_state_dict(demo_weights(unet, f"unet{in_channels}"), assign=is_dynamic(patcher))
     return patcher
 
 
@@ -139,8 +126,7 @@ def _clip(disable_dynamic: bool = False) -> comfy.sd.CLIP:
     target = comfy.supported_models.SD20({}).clip_target()
     # Made on the CPU: elsewhere the host may load the model to its device before it has weights.
     options = {"clip_h_model_config": TEXT_CONFIG, "initial_device": torch.device("cpu")}
-    newer = {"disable_dynamic": True} if disable_dynamic else {}  # 0.8 has no such argument and never asks for it
-    clip = comfy.sd.CLIP(target, model_options=options, **newer)
+    clip = comfy.sd.CLIP(target, model_options=options, **without_dynamic(disable_dynamic))
     clip.load_sd(demo_weights(clip.cond_stage_model, "clip"), full_model=True)
     return clip
 

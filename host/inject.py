@@ -13,7 +13,8 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 from torch import nn
 
-from ..caa.kinds import Widths
+from ..caa.weights.kinds import Widths
+from .quirks import in_use_by_another
 
 RUN = "mvdiffusion_run"  # the transformer option that holds the sampling run
 DOWN, UP = "condition_downblocks.{}", "condition_upblocks.{}"  # sites named as the weights of their branches
@@ -120,7 +121,7 @@ def eject(patcher) -> None:
 
     All clones share one UNet, and the host ejects when a clone dies: not while another one is being sampled.
     """
-    if getattr(patcher.model, "current_patcher", None) not in (None, patcher):
+    if in_use_by_another(patcher):
         return
     unet = patcher.model.diffusion_model
     for layers in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):

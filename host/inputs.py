@@ -9,9 +9,9 @@ import math
 
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from comfy.samplers import CFGGuider
 
-from ..geometry.cameras import Cameras
+from ..geometry.scene import Scene
+from .quirks import reads_negative
 
 LATENTS, MASKS = "concat_latent_image", "concat_mask"  # the host's names
 
@@ -42,7 +42,7 @@ def _repeated(entry: dict, views: int, panoramas: int) -> dict:
     return entry | {key: value.repeat(panoramas, 1, 1, 1) for key, value in rows.items() if len(value) == views}
 
 
-def check_given_images(guider, sampler, cameras: Cameras, shape: torch.Size) -> None:
+def check_given_images(guider, sampler, cameras: Scene, shape: torch.Size) -> None:
     """Raises ValueError for given images and masks of a run that do not fit cameras, latents of `shape`, or MODEL."""
     conds = guider.conds
     for name, entries in conds.items():
@@ -51,7 +51,7 @@ def check_given_images(guider, sampler, cameras: Cameras, shape: torch.Size) -> 
     given = {name: any(LATENTS in entry for entry in entries or ()) for name, entries in conds.items()}
     if given.get("positive") != given.get("negative", given.get("positive")):
         missing = "negative" if given["positive"] else "positive"
-        if missing == "negative" and not _reads_negative(guider, sampler):
+        if missing == "negative" and math.isclose(guider.cfg, 1.0) and not reads_negative(guider, sampler):
             return
         raise ValueError(
             f"The {missing} conditioning holds no given images, and the other one does: connect {missing} of "
@@ -59,18 +59,7 @@ def check_given_images(guider, sampler, cameras: Cameras, shape: torch.Size) -> 
         )
 
 
-def _reads_negative(guider, sampler) -> bool:
-    """Whether a run depends on its negative conditioning: at cfg 1 the host leaves it out, unless something forbids.
-
-    Samplers of CFG++ do, which need it for their steps, and nodes may. Guiders that steer in their own way read it too.
-    """
-    as_the_host = type(guider).predict_noise is CFGGuider.predict_noise
-    forbidden = guider.model_options.get("disable_cfg1_optimization", False)
-    plus_plus = "_pp" in getattr(getattr(sampler, "sampler_function", None), "__name__", "")
-    return not as_the_host or forbidden or plus_plus or not math.isclose(guider.cfg, 1.0)
-
-
-def _check_given_images(name: str, conditioning: dict, cameras: Cameras, shape: torch.Size, model) -> None:
+def _check_given_images(name: str, conditioning: dict, cameras: Scene, shape: torch.Size, model) -> None:
     latents, mask = conditioning.get(LATENTS), conditioning.get(MASKS)
     if latents is None and mask is None:
         return
@@ -82,8 +71,8 @@ def _check_given_images(name: str, conditioning: dict, cameras: Cameras, shape: 
     for given in (latents, mask):
         if given is not None and not torch.isfinite(given).all():
             raise ValueError(
-                f"The given images or masks in the {name} conditioning hold NaN or infinite numbers: mend the picture "
-                "or the mask that InpaintModelConditioning gets."
+                f"The given images or masks in the {name} conditioning hold NaN or infinite numbers: fix the picture "
+                "or the mask that goes into InpaintModelConditioning."
             )
     if mask is not None and not mask.any():
         raise ValueError(
@@ -106,7 +95,7 @@ def _check_takes_images(name: str, model) -> None:
         )
 
 
-def _check_given_latents(name: str, latents: torch.Tensor, cameras: Cameras, shape: torch.Size) -> None:
+def _check_given_latents(name: str, latents: torch.Tensor, cameras: Scene, shape: torch.Size) -> None:
     rows, views, batch = latents.shape[0], cameras.views, shape[0]
     if rows == 1 < views:
         raise ValueError(
@@ -130,7 +119,7 @@ def _check_given_latents(name: str, latents: torch.Tensor, cameras: Cameras, sha
         )
 
 
-def _check_given_masks(name: str, masks: torch.Tensor, cameras: Cameras, batch: int) -> None:
+def _check_given_masks(name: str, masks: torch.Tensor, cameras: Scene, batch: int) -> None:
     rows, _, height, width = masks.shape
     if rows > 1:
         _check_rows(name, "masks", rows, cameras.views, batch)

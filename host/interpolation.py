@@ -10,12 +10,15 @@ import comfy.utils
 import latent_preview
 import torch
 
-from ..caa.kinds import DEPTH
-from ..geometry.posed import PosedViews
-from ..geometry.windows import interpolation_stages, rows_of_stage
+from ..caa.weights.kinds import DEPTH
+from ..geometry.scene import Scene
+from ..geometry.sequence.windows import interpolation_stages, rows_of_stage
+from .begin import with_cameras
 from .checks import check_cameras, check_window
+from .quirks import pixels_per_latent
 from .rows import FrameRows
-from .run import KEY, to_intermediate, with_cameras
+from .setup import KEY
+from .tensors import to_intermediate
 
 NODE = "Interpolate Keyframes"
 
@@ -32,17 +35,17 @@ class Settings:
 
 
 def interpolate(
-    model, cameras: PosedViews, keyframes: dict, positive, negative, settings: Settings, window: int, overlap: int
+    model, cameras: Scene, keyframes: dict, positive, negative, settings: Settings, window: int, shared: int
 ) -> dict:
     """The host's LATENT of all V frames, from that of the K key frames, which stay as they are.
 
     The frames between two key frames are denoised together with both, which the image condition tells of (section 4.2
     of the paper); what comes out for the key frames themselves is dropped. Conditionings hold 1 row, K or V. window,
-    overlap: those of `interpolation_stages`. Raises ValueError for what does not fit, before any model is loaded.
+    shared: those of `interpolation_stages`. Raises ValueError for what does not fit, before any model is loaded.
     """
     _check_cameras(cameras)
-    check_window(NODE, window, overlap, least=3)
-    _check_keyframes(keyframes["samples"], cameras)
+    check_window(NODE, window, shared, least=3)
+    _check_keyframes(keyframes["samples"], cameras, model.get_model_object("latent_format"))
     _check_weights(model)
     conditionings, rows_of = {"positive": positive, "negative": negative}, FrameRows(NODE, cameras)
     for name, conditioning in conditionings.items():
@@ -55,7 +58,7 @@ def interpolate(
     drawn = comfy.sample.prepare_noise(latents, settings.seed)
     noise = torch.empty_like(drawn)
     noise[[*cameras.keyframes, *others]] = drawn
-    stages = interpolation_stages(cameras.keyframes, window, overlap)
+    stages = interpolation_stages(cameras.keyframes, window, shared)
     steps = len(_sampler(model, settings).sigmas) - 1
     callback = latent_preview.prepare_callback(model, steps * len(stages))
     known = set(cameras.keyframes)
@@ -93,28 +96,32 @@ def _sampler(model, settings: Settings) -> comfy.samplers.KSampler:
     )
 
 
-def _check_cameras(cameras: PosedViews) -> None:
-    if not isinstance(cameras, PosedViews):
-        raise ValueError(f"{NODE}: cameras are those of a panorama, which has no key frames: use Depth Cameras.")
+def _check_cameras(cameras: Scene) -> None:
+    if cameras.keyframes is None:
+        raise ValueError(
+            f"{NODE}: cameras are those of a {cameras.scene_noun}, which has no key frames: use Depth Cameras."
+        )
     check_cameras(cameras)
     if not cameras.keyframes:
         raise ValueError(
-            f"{NODE}: cameras are those of the key frames alone, so that nothing lies between: connect `cameras` of "
-            "Depth Cameras, not `keyframe_cameras`."
+            f"{NODE}: cameras are those of the key frames alone, with nothing between them: connect `cameras` of Depth "
+            "Cameras, not `keyframe_cameras`."
         )
     if (cameras.keyframes[0], cameras.keyframes[-1]) != (0, cameras.views - 1):
         raise ValueError(f"{NODE}: the first and the last frame must be key frames, not {cameras.keyframes}.")
 
 
-def _check_keyframes(latents: torch.Tensor, cameras: PosedViews) -> None:
-    expected = len(cameras.keyframes), 4, cameras.height // 8, cameras.width // 8
+def _check_keyframes(latents: torch.Tensor, cameras: Scene, latent_format) -> None:
+    ratio = pixels_per_latent(latent_format)
+    size = cameras.height // ratio, cameras.width // ratio
+    expected = len(cameras.keyframes or ()), latent_format.latent_channels, *size
     if latents.shape != expected:
         raise ValueError(
             f"{NODE}: keyframes is a LATENT of {tuple(latents.shape)}, and these cameras need {expected}: one per key "
             "frame, from Multi-View KSampler with `keyframe_cameras` of the same Depth Cameras."
         )
     if not torch.isfinite(latents).all():
-        raise ValueError(f"{NODE}: keyframes holds NaN or infinite numbers: mend the node that it comes from.")
+        raise ValueError(f"{NODE}: keyframes holds NaN or infinite numbers: fix the node that it comes from.")
 
 
 def _check_weights(model) -> None:
@@ -122,6 +129,6 @@ def _check_weights(model) -> None:
     if not patchers or patchers[0].model.kind != DEPTH:
         kind = "no MVDiffusion weights" if not patchers else f"{patchers[0].model.kind.name} weights"
         raise ValueError(
-            f"{NODE}: this MODEL holds {kind}, and only depth weights know how to make what lies between: load the "
-            "authors' depth_gen.ckpt."
+            f"{NODE}: this MODEL holds {kind}, and only depth weights can make the frames between key frames: load "
+            "the authors' depth_gen.ckpt."
         )

@@ -11,17 +11,12 @@ import comfy.utils
 import folder_paths
 import torch
 
-from ..caa.kinds import caa_prefix, identify
-from ..caa.tensor_files import read_shapes, read_tensors
+from ..caa.weights.kinds import caa_prefix, identify
+from ..caa.weights.tensor_files import read_shapes, read_tensors
+from ..geometry.input_error import InputError
+from .quirks import without_dynamic
+from .sd2 import SD2_UNET
 
-# SD 2's structure, as far as the host's table of diffusers names asks for it.
-_SD2_UNET = {
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-}
 _UNET = "model.diffusion_model."
 _VAE = "first_stage_model."
 _CLIP = "cond_stage_model.model.transformer."
@@ -78,7 +73,7 @@ def _load(path: str | Path, parts: tuple[str, ...], disable_dynamic: bool = Fals
         output_clip="clip" in parts,
         output_vae="vae" in parts,
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
-        **({"disable_dynamic": True} if disable_dynamic else {}),  # hosts before 0.33 do not know it, nor ask for it
+        **without_dynamic(disable_dynamic),
     )
     if loaded is None:
         raise ValueError(f"{path}: ComfyUI knows no UNet of these widths; the authors' files hold SD 2's")
@@ -102,8 +97,8 @@ def _host_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     shapes, metadata = read_shapes(path)
     try:
         identify(shapes, metadata)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}", error.remedy) from None
     prefix = caa_prefix(shapes)
     outer = prefix.removesuffix("mv_base_model.")
     places = {"UNet": prefix + "unet.", "VAE": outer + "vae.", "text encoder": outer + "text_encoder."}
@@ -115,7 +110,7 @@ def _host_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         )
     tensors = read_tensors(path, places.values())
     unet = _without_prefix(tensors, places["UNet"])
-    names = comfy.utils.unet_to_diffusers(_SD2_UNET)
+    names = comfy.utils.unet_to_diffusers(SD2_UNET)
     unknown = [key for key in unet if key not in names]
     if unknown:
         raise ValueError(f"{path}: the UNet is not SD 2's, it has {len(unknown)} other keys such as {unknown[0]}")

@@ -6,8 +6,6 @@ first latent. For the time of the run that object answers with all views joined.
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import math
 import time
 from collections.abc import Callable
@@ -20,9 +18,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
 
-from ..geometry.cameras import Cameras
-from ..geometry.mosaic import Mosaic
-from ..geometry.stitch import native_width
+from ..geometry.panorama.mosaic import Mosaic
+from ..geometry.panorama.stitch import native_width
+from ..geometry.scene import Scene
+from .quirks import previewer_of
 
 SECONDS = 0.5  # between two previews, at least
 SHARE = 0.03  # of a run's time that pictures may take
@@ -30,9 +29,9 @@ SHARE = 0.03  # of a run's time that pictures may take
 Join = Callable[[list[Image.Image]], Image.Image]
 
 
-def with_live_preview(cameras: Cameras, executor, guider, sigmas, extra_args, callback, *args, **kwargs):
+def with_live_preview(cameras: Scene, executor, guider, sigmas, extra_args, callback, *args, **kwargs):
     """The host's SAMPLER_SAMPLE wrapper (its first argument bound): lets the callback's previewer show all views."""
-    previewer = _previewer_of(callback)
+    previewer = previewer_of(callback)
     if previewer is None:  # previews are off, or another pack makes its own
         return executor(guider, sigmas, extra_args, callback, *args, **kwargs)
     preview, last = LivePreview(cameras, previewer), None
@@ -54,31 +53,6 @@ def with_live_preview(cameras: Cameras, executor, guider, sigmas, extra_args, ca
         del previewer.decode_latent_to_preview_image
 
 
-def _previewer_of(callback, depth: int = 3):
-    """The previewer that a callback of latent_preview.prepare_callback holds, also where others have wrapped it.
-
-    None where there is none, and where another pack has put its own in place.
-    """
-    if not inspect.isfunction(callback) or not depth:
-        return None
-    held = _closure(callback)
-    if callback.__module__ != latent_preview.__name__:
-        return next(filter(None, (_previewer_of(value, depth - 1) for value in held.values())), None)
-    previewer = held.get("previewer")
-    method = getattr(previewer, "decode_latent_to_preview_image", None)
-    own = getattr(method, "__func__", None) is latent_preview.LatentPreviewer.decode_latent_to_preview_image
-    return previewer if own else None
-
-
-def _closure(function) -> dict[str, object]:
-    """The variables that a function has taken from around it, by name."""
-    held = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # not assigned yet
-            held[name] = cell.cell_contents
-    return held
-
-
 class LivePreview:
     """Pictures of a run so far.
 
@@ -86,7 +60,7 @@ class LivePreview:
     due: whether the next picture is drawn.
     """
 
-    def __init__(self, cameras: Cameras, previewer: latent_preview.LatentPreviewer) -> None:
+    def __init__(self, cameras: Scene, previewer: latent_preview.LatentPreviewer) -> None:
         self.due = True
         self._cameras = cameras
         self._decode, self._first = previewer.decode_latent_to_preview, previewer.decode_latent_to_preview_image
@@ -112,7 +86,7 @@ class LivePreview:
         return format, joined, latent_preview.MAX_PREVIEW_RESOLUTION
 
 
-def view_joiner(cameras: Cameras, size: tuple[int, int]) -> Join:
+def view_joiner(cameras: Scene, size: tuple[int, int]) -> Join:
     """Makes a function that joins P V pictures of views of this (width, height), panorama by panorama, to one picture.
 
     Panoramas come below each other. Views of cameras in different places come as a sheet. All that follows from the

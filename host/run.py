@@ -1,155 +1,200 @@
-"""A sampling run over all views: what nodes tell a MODEL, what is checked before the run, and how it begins.
+"""Views that are denoised together: what the sites in the UNet and its inputs get to know of them.
 
-A MODEL carries `Setup` in its transformer options. When sampling starts, `begin_run` checks everything against it and
-puts the run's `Windows` into the options of that run alone; `predict` finds them there, and they are gone with the run.
+A sampling run has one `Run` for all its views, or several: windows, whose predictions are averaged where they share
+views.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any, NamedTuple
 
 import comfy.model_management
 import torch
-from comfy.patcher_extension import PatcherInjection, WrappersMP
+from einops import rearrange
 
+from ..caa.attention.memory import Memory
+from ..caa.attention.tables import Tables
 from ..caa.blocks import CAA
-from ..geometry.cameras import Cameras
-from ..geometry.windows import Window
-from .checks import check_cameras, check_run
-from .inject import Site, eject, inject, run_site
-from .inputs import repeat_given_images
-from .preview import with_live_preview
-from .views import WINDOWS, Allowance, Run, Windows, predict
+from ..caa.condition import condition_features
+from ..geometry.correspondence import Correspondences
+from ..geometry.scene import Scene
+from ..geometry.sequence.windows import Window
+from .inject import RUN
 
-KEY = "mvdiffusion"
-ATTENTION = "auto", "plain"
-logger = logging.getLogger("MVDiffusion")
+WINDOWS = "mvdiffusion_windows"  # the transformer option that holds the windows of a sampling run
 
 
-@dataclass(frozen=True, eq=False)
-class Setup:
-    """What the nodes have told a MODEL.
+class Allowance:
+    """The memory that a sampling run may use, of which the host is asked once, when models are loaded."""
 
-    strength: of its CAA blocks; None: it has none. attention: how they attend, one of ATTENTION. cameras: its cameras.
-    windows: the views that are denoised together; none: all. known: (V, C, h, w) latents between which views are made:
-    the first and the last view of each window know theirs. None: nothing is known.
+    def __init__(self) -> None:
+        self._memory: Memory | None = None
+
+    def on(self, device: torch.device) -> Memory:
+        """What may be used on the run's device."""
+        if self._memory is None:
+            free, cpu = comfy.model_management.get_free_memory, torch.device("cpu")
+            self._memory = Memory.within(free(device), device == cpu, free(cpu))
+        return self._memory
+
+
+class Run:
+    """V views denoised together: cameras, blocks, and all that follows from them.
+
+    condition: (V, 5, h, w) latents and mask of the known views among them; None: nothing is known, no branch runs.
     """
 
-    strength: float | None = None
-    attention: str = ATTENTION[0]
-    cameras: Cameras | None = None
-    windows: tuple[Window, ...] = ()
-    known: torch.Tensor | None = None
+    def __init__(
+        self,
+        cameras: Scene,
+        caa: CAA | None,
+        strength: float | None,
+        attention: str = "auto",
+        condition: torch.Tensor | None = None,
+        allowance: Allowance | None = None,
+    ) -> None:
+        self.cameras, self.caa, self.strength, self.attention = cameras, caa, strength, attention
+        self.condition = condition
+        self._allowance = allowance or Allowance()
+        self._tables: dict[tuple[int, int], Tables] = {}
+        self._features: dict[tuple[torch.dtype, torch.device], dict[str, torch.Tensor]] = {}
+
+    def tables(self, height: int, width: int, device: torch.device) -> Tables:
+        """The tables at one feature size, made when first asked for: models are loaded then, and memory is known."""
+        if (height, width) not in self._tables:
+            fast, memory = self.attention == "auto", self._allowance.on(device)
+            self._tables[height, width] = Tables(self.correspondences(height, width), memory, fast)
+        return self._tables[height, width]
+
+    def correspondences(self, height: int, width: int) -> Correspondences:
+        """Which points of the views correspond, at one feature size."""
+        return self.cameras.correspondences(height, width)
+
+    def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """What stands at site `name`; (B V, C, h, w) features, views within panoramas.
+
+        A block gives x + strength (block(x) - x), a branch of the image condition x and its part.
+        Raises ValueError where the batch is no multiple of the views.
+        """
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if name.startswith("condition_"):
+            if self.condition is None:
+                return x
+            panoramas_in(x.shape[0], self.cameras.views)
+            return (x.unflatten(0, (-1, self.cameras.views)) + self._branch(name, x)).flatten(0, 1)
+        found = None if self.caa is None else self.caa.at_site(name)
+        if found is None or self.strength == 0:
+            return x
+        panoramas_in(x.shape[0], self.cameras.views)
+        tables = self.tables(*x.shape[-2:], x.device)
+        if not tables.correspondences.pairs:
+            return x
+        block, bands = found
+        panoramas = rearrange(x, "(p v) c h w -> p v c h w", v=self.cameras.views)
+        y = block(panoramas, tables, bands).flatten(0, 1)
+        return y if self.strength == 1 else x + self.strength * (y - x)
+
+    def _branch(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """(V, C, h, w): what one branch adds. The condition is the same in all steps, and so are its features."""
+        key = x.dtype, x.device
+        if key not in self._features:
+            features = condition_features(self.caa, self.condition.to(x))
+            size = sum(feature.numel() * feature.element_size() for feature in features.values())
+            kept = self._allowance.on(x.device).keep_code(size)
+            self._features[key] = features if kept else {name: part.to("cpu") for name, part in features.items()}
+        return self._features[key][name].to(x.device)
 
 
-def setup_of(model) -> Setup:
-    """The `Setup` of a ModelPatcher; an empty one where no node of this pack has touched it."""
-    return model.model_options["transformer_options"].get(KEY, Setup())
+class Placed(NamedTuple):
+    """A window in a batch: its rows, the inputs of its own for them (None: only those of the host), and its run."""
+
+    rows: torch.Tensor
+    own_inputs: torch.Tensor | None
+    run: Run
 
 
-def with_blocks(model, blocks_patcher, strength: float, attention: str = ATTENTION[0]):
-    """A clone of MODEL that runs the CAA blocks of `blocks_patcher` at `strength`; the original stays untouched."""
-    model = _with_setup(model, strength=strength, attention=attention)
-    model.set_additional_models(KEY, [blocks_patcher])
-    model.set_injections(KEY, [PatcherInjection(inject=inject, eject=eject)])
-    patches = model.model_options["transformer_options"].setdefault("patches", {})
-    handlers = patches.setdefault("forward_timestep_embed_patch", [])
-    if not any(layer_class is Site for layer_class, _ in handlers):
-        handlers.append((Site, run_site))
-    return model
+class Windows:
+    """How the V views of a sampling run are denoised: in windows, which hold all of them, each with its `Run`."""
+
+    def __init__(self, views: int, parts: Sequence[tuple[Window, Run]]) -> None:
+        self.views, self.parts = views, tuple(parts)
+        self._placed: dict[tuple, list[Placed]] = {}
+
+    @property
+    def one(self) -> bool:
+        """Whether one window holds all views, in their order."""
+        return len(self.parts) == 1
+
+    def placed(self, latents: torch.Tensor) -> list[Placed]:
+        """The windows in a batch of (P V, C, h, w) latents. What follows from the cameras is made once."""
+        panoramas, size, device = panoramas_in(len(latents), self.views), latents.shape[-2:], latents.device
+        key = panoramas, size, device
+        if key not in self._placed:
+            first = torch.arange(panoramas)[:, None] * self.views
+            self._placed[key] = [
+                Placed(
+                    (first + torch.tensor(views)).flatten().to(device),
+                    _repeated(run.cameras.own_inputs(*size), panoramas, device),
+                    run,
+                )
+                for views, run in self.parts
+            ]
+        return self._placed[key]
 
 
-def with_cameras(model, cameras: Cameras, windows: Sequence[Window] = (), known: torch.Tensor | None = None):
-    """A clone of MODEL that any sampler of the host samples over all views of `cameras`; the rest as in `Setup`."""
-    model = _with_setup(model, cameras=cameras, windows=tuple(windows), known=known)
-    wrappers = {
-        WrappersMP.PREPARE_SAMPLING: prepare_for_window,
-        WrappersMP.APPLY_MODEL: predict,
-        WrappersMP.SAMPLER_SAMPLE: partial(with_live_preview, cameras),
-    }
-    for place, wrapper in wrappers.items():
-        model.remove_wrappers_with_key(place, KEY)
-        model.add_wrapper_with_key(place, KEY, wrapper)
-    return model
+def predict(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):  # noqa: B006
+    """The host's APPLY_MODEL wrapper: (B V, C, h, w) denoised, window by window.
 
-
-def _with_setup(model, **changes):
-    model = model.clone()
-    model.model_options["transformer_options"][KEY] = replace(setup_of(model), **changes)
-    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
-    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, begin_run)
-    return model
-
-
-def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
-    """The host's OUTER_SAMPLE wrapper: checks the run before any model is loaded, then makes it and drops it."""
-    guider = executor.class_obj
-    setup = setup_of(guider)
-    patchers = guider.model_patcher.get_additional_models_with_key(KEY)
-    caa = patchers[0].model if patchers else None
-    check_run(setup, None if caa is None else caa.kind, guider, sampler, noise, latent_image, denoise_mask)
-    guider.conds = repeat_given_images(guider.conds, setup.cameras.views, noise.shape[0])
-    if caa is None:
-        logger.warning("This MODEL has no MVDiffusion blocks: its views are sampled together but will not agree.")
-    options = guider.model_options["transformer_options"]
-    options[WINDOWS] = _windows(setup, caa, guider.model_patcher.get_model_object("latent_format"))
-    try:
-        return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
-    finally:
-        options.pop(WINDOWS, None)
-
-
-def prepare_for_window(executor, model, noise_shape, conds, *args, **kwargs):
-    """The host's PREPARE_SAMPLING wrapper: makes room for the largest window instead of all views.
-
-    A ControlNet still sees all views at once: the host runs it before the windows are made.
+    Of a view in several windows it is the mean of their predictions: all of them carry one latent.
     """
-    setup = setup_of(model)
-    controlled = any("control" in entry for entries in conds.values() for entry in entries or ())
-    if setup.windows and not controlled:
-        scenes = noise_shape[0] // setup.cameras.views
-        noise_shape = [scenes * max(map(len, setup.windows)), *noise_shape[1:]]
-    return executor(model, noise_shape, conds, *args, **kwargs)
+    windows = transformer_options.get(WINDOWS)
+    if windows is None:
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+    placed = windows.placed(x)
+    if windows.one:
+        ((_, own_inputs, run),) = placed
+        c_concat = c_concat if own_inputs is None else own_inputs
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options | {RUN: run}, **kwargs)
+    given = {"x": x, "t": t, "c_crossattn": c_crossattn, "control": control, **kwargs}
+    total, count = torch.zeros_like(x, dtype=torch.float32), x.new_zeros((len(x), 1, 1, 1), dtype=torch.float32)
+    for rows, own_inputs, run in placed:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        part = {name: _rows(value, rows, len(x)) for name, value in given.items()} | {
+            "c_concat": own_inputs,
+            "transformer_options": transformer_options | {RUN: run},
+        }
+        order = [part.pop(name) for name in ("x", "t", "c_concat", "c_crossattn", "control", "transformer_options")]
+        total.index_add_(0, rows, executor(*order, **part).float())
+        count[rows] += 1
+    return (total / count).to(x.dtype)
 
 
-def _windows(setup: Setup, caa: CAA | None, latent_format) -> Windows:
-    """What the views of a run are denoised by."""
-    cameras, allowance = setup.cameras, Allowance()
-    known = None if setup.known is None else latent_format.process_in(setup.known)
-    parts = []
-    for window in setup.windows or (tuple(range(cameras.views)),):
-        condition = None if known is None else _condition(known[list(window)])
-        whole = window == tuple(range(cameras.views))
-        seen_by = cameras if whole else cameras.subset(window)
-        parts.append((window, Run(seen_by, caa, setup.strength, setup.attention, condition, allowance)))
-    return Windows(cameras.views, parts)
+def _repeated(inputs: torch.Tensor | None, panoramas: int, device: torch.device) -> torch.Tensor | None:
+    return None if inputs is None else inputs.repeat(panoramas, 1, 1, 1).to(device)
 
 
-def _condition(known: torch.Tensor) -> torch.Tensor:
-    """(n, 5, h, w) image condition of a window over views whose first and last are known, from (n, 4, h, w) latents."""
-    condition = torch.zeros((len(known), 5, *known.shape[2:]), dtype=known.dtype, device=known.device)
-    for end in (0, -1):
-        condition[end, :4], condition[end, 4] = known[end], 1
-    return condition
+def panoramas_in(batch: int, views: int) -> int:
+    """How often a batch holds all views. Raises ValueError where it is no multiple of them."""
+    if batch % views:
+        raise ValueError(
+            f"MVDiffusion's blocks got a batch of {batch} for {views} cameras: it must be a multiple of the "
+            "views. A node between Apply Cameras and the sampler splits the batch; views are sampled together."
+        )
+    return batch // views
 
 
-def empty_latent(cameras: Cameras, panoramas: int) -> dict:
-    """The host's LATENT of zeros for `panoramas` x V views. Raises ValueError for cameras that cannot be sampled."""
-    check_cameras(cameras)
-    shape = (panoramas * cameras.views, 4, cameras.height // 8, cameras.width // 8)
-    # The host fits channels and scale of empty latents to the MODEL's latent format.
-    return {"samples": to_intermediate(torch.zeros(shape)), "downscale_ratio_spacial": 8}
+def _rows(value: Any, rows: torch.Tensor, batch: int) -> Any:
+    """Some rows of an input of the host's UNet.
 
-
-def to_intermediate(tensor: torch.Tensor) -> torch.Tensor:
-    """A result on the device and in the dtype (from 0.33 on) that the host wants between nodes."""
-    dtype = getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
-    return tensor.to(device=comfy.model_management.intermediate_device(), dtype=dtype)
-
-
-def mask_to_intermediate(mask: torch.Tensor) -> torch.Tensor:
-    """A MASK on the device that the host wants between nodes; in float32, since its mask nodes take nothing less."""
-    return mask.to(device=comfy.model_management.intermediate_device(), dtype=torch.float32)
+    The host joins what it makes of conditionings along their first dimension: latents, text and all else have a row
+    each. So have ControlNet's outputs, which come as {place: [tensors or None]}, and reference latents, a list. What
+    has another number of rows is the same for all of them.
+    """
+    if isinstance(value, torch.Tensor):
+        return value[rows.to(value.device)] if value.ndim and len(value) == batch else value
+    if isinstance(value, list):
+        return [_rows(item, rows, batch) for item in value]
+    if isinstance(value, dict):
+        return {place: _rows(outputs, rows, batch) for place, outputs in value.items() if isinstance(outputs, list)}
+    return value

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import folder_paths
@@ -15,7 +12,8 @@ from comfy.cli_args import args
 from comfy_api.latest import io, ui
 from PIL import Image, PngImagePlugin
 
-from ..geometry.gpano import covered_box, gpano_xmp
+from ..geometry.files import appearing_whole
+from ..geometry.panorama.gpano import covered_box, gpano_xmp
 
 logger = logging.getLogger("MVDiffusion")
 
@@ -82,19 +80,8 @@ def _as_8_bit(picture: torch.Tensor) -> Image.Image:
 def _write(path: Path, format: str, picture: Image.Image, texts: dict[str, str], xmp: str) -> None:
     """The file appears whole or not at all."""
     options = {"png": _png_options, "jpeg": _jpeg_options}[format](texts, xmp)
-    with _appearing_whole(path) as unfinished:
+    with appearing_whole(path) as unfinished:
         picture.save(unfinished, format, **options)
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` at the end; whatever fails leaves nothing behind."""
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _png_options(texts: dict[str, str], xmp: str) -> dict:

@@ -11,11 +11,11 @@ from pathlib import Path
 import folder_paths
 import torch
 
-from ..geometry.da3 import Geometry, da3_frames
-from ..geometry.frames import Frame, best_overlaps, named_frames, posed_views
 from ..geometry.posed import PosedViews
-from ..geometry.scannet import read_frames, write_sequence
-from ..geometry.scannet_folder import NEEDED, OPTIONAL
+from ..geometry.sequence.da3 import Geometry, da3_frames
+from ..geometry.sequence.frames import Frame, best_overlaps, named_frames, posed_views
+from ..geometry.sequence.scannet import read_frames, write_sequence
+from ..geometry.sequence.scannet_folder import NEEDED, OPTIONAL
 
 logger = logging.getLogger("MVDiffusion")
 
@@ -76,9 +76,9 @@ def cameras_of_frames(
     overlaps = zip(key_cameras.names, best_overlaps(key_cameras).tolist(), strict=True)
     if weak := [name for name, overlap in overlaps if overlap <= min_overlap]:
         _log(
-            f"no other key frame overlaps key {named_frames(weak)} by more than min_overlap ({min_overlap:g}), so only "
-            "the key frames just before and after are looked at from there: a smaller stride or a larger "
-            "keyframe_overlap helps."
+            f"no other key frame overlaps key {named_frames(weak)} by more than min_overlap ({min_overlap:g}), so "
+            "they attend only to the key frames just before and after: a smaller stride or a larger keyframe_overlap "
+            "helps."
         )
     return cameras, images, prompts
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import comfy.model_management
-import comfy.model_patcher
 import comfy.ops
 import comfy.supported_models
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..caa.blocks import CAA
-from ..caa.checkpoint import BASE, CAAWeights, read_caa, write_slim
-from ..caa.kinds import Kind, Widths
+from ..caa.weights.checkpoint import BASE, CAAWeights, read_caa, write_slim
+from ..caa.weights.kinds import Kind, Widths
+from .begin import with_blocks
 from .checks import check_prediction
 from .inject import unet_widths
 from .loading import unet_patches
-from .run import ATTENTION, KEY, logger, with_blocks
+from .quirks import is_dynamic, patcher_class
+from .setup import ATTENTION, KEY
 
+logger = logging.getLogger("MVDiffusion")
 STORED = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -75,12 +78,10 @@ def caa_patcher(
     offload = comfy.model_management.unet_offload_device()
     caa = CAA(weights.kind, weights.widths, weights.frequencies, comfy.ops.manual_cast, dtype, offload)
     caa.read = read
-    patcher_class = comfy.model_patcher.ModelPatcher
-    if not disable_dynamic:  # 0.33 binds this name to its dynamic patcher when it starts
-        patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", patcher_class)
-    patcher = patcher_class(caa, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
-    dynamic = hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
-    caa.load_state_dict({key: tensor.to(dtype) for key, tensor in weights.tensors.items()}, assign=dynamic)
+    patcher = patcher_class(disable_dynamic)(
+        caa, load_device=comfy.model_management.get_torch_device(), offload_device=offload
+    )
+    caa.load_state_dict({key: tensor.to(dtype) for key, tensor in weights.tensors.items()}, assign=is_dynamic(patcher))
     patcher.cached_patcher_init = (caa_patcher, (read, dtype))
     return patcher
 
@@ -103,7 +104,8 @@ def _check_fit(kind: Kind, widths: Widths, model, unet: UNetModel) -> None:
     if unet.in_channels != kind.in_channels:
         raise ValueError(
             f"These are {kind.name} weights, made for a UNet with {kind.in_channels} input channels, and this MODEL "
-            f"has {unet.in_channels}: {_which_base(kind)}"
+            f"has {unet.in_channels}: load {kind.base}, or take everything from the authors' file with Load "
+            "MVDiffusion Checkpoint."
         )
     if widths != unet_widths(unet):
         raise ValueError(
@@ -112,12 +114,3 @@ def _check_fit(kind: Kind, widths: Widths, model, unet: UNetModel) -> None:
             "were made for, SD 2 (512-base) for the published ones."
         )
     check_prediction(model)
-
-
-def _which_base(kind: Kind) -> str:
-    bases = {
-        "panorama": "load SD 2 (512-base)",
-        "outpainting": "load SD 2 inpainting (512)",
-        "depth": "load SD 2 depth",
-    }
-    return f"{bases[kind.name]}, or take everything from the authors' file with Load MVDiffusion Checkpoint."

@@ -5,25 +5,26 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..geometry.agreement import agreement
-from ..geometry.agreement_picture import worst_pair_picture
+from ..geometry.figures.agreement_picture import worst_pair_picture
 from ..host.display import shown_in_node
-from ..host.run import to_intermediate
+from ..host.tensors import to_intermediate
+from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 
 class OverlapPSNR(io.ComfyNode):
-    """Overlap PSNR: how well neighbouring views agree where they show the same."""
+    """Overlap PSNR: how well neighbouring views agree where they overlap."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="MVDiffusionOverlapPSNR",
             display_name="Overlap PSNR",
-            description="Measures how well neighbouring views agree where they show the same, as the paper does, and "
-            "shows the two that agree worst.",
+            description="Measures how well neighbouring views agree where they overlap, as the paper does, and shows "
+            "the two that agree least.",
             search_aliases=["consistency", "metric", "quality", "compare", "measure", "seams"],
             inputs=[
-                io.Image.Input("images", tooltip="One image per camera, of any size of the cameras' aspect."),
+                io.Image.Input("images", tooltip="One image per camera, of any size with the cameras' aspect."),
                 MVCameras.Input("cameras", tooltip="The cameras that saw the images."),
             ],
             outputs=[
@@ -32,10 +33,11 @@ class OverlapPSNR(io.ComfyNode):
                     tooltip="In dB, over all pixels that neighbours share. Higher is better; 100 at most.",
                 ),
                 io.String.Output(
-                    display_name="table", tooltip="A line for all, then one for each two neighbours, the worst first."
+                    display_name="table", tooltip="A line for all pairs, then one per pair of neighbours, worst first."
                 ),
                 io.Image.Output(
-                    display_name="worst_pair", tooltip="The two views that agree worst, and where they differ how much."
+                    display_name="worst_pair",
+                    tooltip="The two views that agree least, and a map of how much they differ.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -43,6 +45,7 @@ class OverlapPSNR(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Overlap PSNR")
     def execute(cls, images, cameras) -> io.NodeOutput:
         found = agreement(images, cameras)
         picture, table = worst_pair_picture(images, cameras, found), found.table()

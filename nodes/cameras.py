@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..geometry.diagram import diagram
-from ..geometry.layouts import cube, pitches_from_text, ring, rings, sphere
-from ..host.run import to_intermediate
+from ..geometry.figures.diagram import diagram
+from ..geometry.input_error import InputError
+from ..geometry.layouts import LAYOUTS, Wanted
+from ..host.tensors import to_intermediate
+from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 
@@ -24,18 +26,18 @@ class PanoramaCameras(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "layout",
-                    options=["ring", "sphere", "rings", "cube"],
-                    tooltip="ring: evenly turned views around the horizon, each overlapping the two beside it. "
-                    "sphere: a ring, 3 views up and 3 down; of 8 square views, 90 degrees wide, they see everything. "
-                    "rings: one ring per pitch. cube: six faces, to cut and join pictures; they do not overlap: "
-                    "samplers refuse them.",
+                    options=list(LAYOUTS),
+                    tooltip="ring: views spaced evenly around the horizon, each overlapping the two beside it. "
+                    "sphere: a ring, plus 3 views up and 3 down; with 8 square views, 90 degrees wide, it covers "
+                    "everything. rings: one ring per pitch. cube: six faces, for cutting and joining pictures; they do "
+                    "not overlap, so samplers refuse them.",
                 ),
                 io.Int.Input(
                     "views",
                     default=8,
                     min=1,
                     max=4096,
-                    tooltip="Views in the ring, in each of rings, or in the level ring of sphere. A cube has 6.",
+                    tooltip="Views in the ring, in each of the rings, or in the level ring of a sphere. A cube has 6.",
                 ),
                 io.Float.Input(
                     "fov",
@@ -52,7 +54,7 @@ class PanoramaCameras(io.ComfyNode):
                     min=16,
                     max=8192,
                     step=8,
-                    tooltip="Width of each view in pixels; a multiple of 64 where the views are sampled.",
+                    tooltip="Width of each view in pixels; a multiple of 64 if the views are sampled.",
                 ),
                 io.Int.Input(
                     "height",
@@ -60,7 +62,7 @@ class PanoramaCameras(io.ComfyNode):
                     min=16,
                     max=8192,
                     step=8,
-                    tooltip="Height of each view in pixels; a multiple of 64 where the views are sampled.",
+                    tooltip="Height of each view in pixels; a multiple of 64 if the views are sampled.",
                 ),
                 io.Float.Input(
                     "start_yaw",
@@ -76,13 +78,13 @@ class PanoramaCameras(io.ComfyNode):
                     min=-90.0,
                     max=90.0,
                     step=1.0,
-                    tooltip="Of a ring: how far its views look up (or down, if negative), in degrees.",
+                    tooltip="For a ring: how far its views look up (or down, if negative), in degrees.",
                 ),
                 io.String.Input(
                     "pitches",
                     default="0, 60, -60",
                     optional=True,
-                    tooltip="Of rings: how far each looks up (or down, if negative), in degrees, with commas between.",
+                    tooltip="For rings: how far each looks up (or down, if negative), in degrees, separated by commas.",
                 ),
             ],
             outputs=[
@@ -95,16 +97,9 @@ class PanoramaCameras(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Panorama Cameras")
     def execute(cls, layout, views, fov, width, height, start_yaw, pitch, pitches="0, 60, -60") -> io.NodeOutput:
-        match layout:
-            case "ring":
-                cameras = ring(views, fov, width, height, start_yaw, pitch)
-            case "sphere":
-                cameras = sphere(views, fov, width, height, start_yaw)
-            case "rings":
-                cameras = rings(views, fov, width, height, start_yaw, pitches_from_text(pitches))
-            case "cube":
-                cameras = cube(width, height, start_yaw)
-            case _:
-                raise ValueError(f"Panorama Cameras: layout must be ring, sphere, rings or cube, not '{layout}'.")
+        if layout not in LAYOUTS:
+            raise InputError(f"layout must be one of {', '.join(LAYOUTS)}, not '{layout}'")
+        cameras = LAYOUTS[layout](Wanted(views, fov, width, height, start_yaw, pitch, pitches))
         return io.NodeOutput(cameras, to_intermediate(diagram(cameras)))

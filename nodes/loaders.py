@@ -10,14 +10,15 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..caa.checkpoint import read_caa
-from ..caa.fresh import fresh_weights
-from ..caa.kinds import KINDS
+from ..caa.weights.checkpoint import read_caa
+from ..caa.weights.kinds import KINDS
+from ..caa.weights.random_weights import fresh_weights
 from ..host.demo import demo_models
 from ..host.inject import unet_widths
 from ..host.loading import load_base_models
-from ..host.run import ATTENTION
+from ..host.setup import ATTENTION
 from ..host.weights import attach_weights, save_weights, with_tuned_unet
+from .remedies import speaks_as
 from .schema import schema
 
 FOLDER = "mvdiffusion"
@@ -38,7 +39,8 @@ def _checkpoint() -> io.Combo.Input:
     return io.Combo.Input(
         "checkpoint",
         options=folder_paths.get_filename_list(FOLDER) or [NO_FILE],
-        tooltip="A file in models/mvdiffusion: the authors' checkpoints as they are, or a file of Save MVDiffusion.",
+        tooltip="A file in models/mvdiffusion: one of the authors' checkpoints as it is, or a file from Save "
+        "MVDiffusion.",
     )
 
 
@@ -59,7 +61,7 @@ def _attention() -> io.Combo.Input:
         options=list(ATTENTION),
         default=ATTENTION[0],
         optional=True,
-        tooltip="auto takes the fast way; plain is the slow, simple one, with the same result up to rounding.",
+        tooltip="auto is the fast way; plain is the slow, simple one, with the same result up to rounding.",
     )
 
 
@@ -89,15 +91,19 @@ class LoadMVDiffusion(io.ComfyNode):
             display_name="Load MVDiffusion",
             description="Puts MVDiffusion's correspondence-aware attention into a Stable Diffusion 2 MODEL, so that "
             "views sampled together agree. LoRAs and ControlNets go before or after it. Depth weights bring their own "
-            "UNet along.",
+            "UNet.",
             search_aliases=["panorama", "multi-view", "caa", "correspondence"],
             inputs=[
-                io.Model.Input("model", tooltip="Stable Diffusion 2 (512-base), as the host's loader gives it."),
+                io.Model.Input("model", tooltip="Stable Diffusion 2 (512-base), from ComfyUI's own loader."),
                 _checkpoint(),
                 _strength(),
                 _attention(),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The MODEL; the one given stays as it is.")],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="The MODEL with the blocks; the one that came in is not changed."
+                )
+            ],
         )
 
     @classmethod
@@ -109,6 +115,7 @@ class LoadMVDiffusion(io.ComfyNode):
         return os.path.getmtime(_path(checkpoint))
 
     @classmethod
+    @speaks_as("Load MVDiffusion")
     def execute(cls, model, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
         path = _path(checkpoint)
         model = attach_weights(model, partial(read_caa, path), strength, attention)
@@ -143,6 +150,7 @@ class LoadMVDiffusionCheckpoint(io.ComfyNode):
         return os.path.getmtime(_path(checkpoint))
 
     @classmethod
+    @speaks_as("Load MVDiffusion Checkpoint")
     def execute(cls, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
         path = _path(checkpoint)
         model, clip, vae = load_base_models(path)
@@ -157,8 +165,9 @@ class LoadDemoModel(io.ComfyNode):
         return schema(
             node_id="MVDiffusionLoadDemo",
             display_name="Load Demo Model",
-            description="A small MODEL with MVDiffusion's blocks, CLIP and VAE, made on the spot with random weights: "
-            "to see how graphs work without downloading anything. Its pictures are patterns, not what a prompt asks.",
+            description="Makes a small MODEL with MVDiffusion's blocks, a CLIP and a VAE on the spot, with random "
+            "weights, so that you can try graphs without downloading anything. Its pictures are patterns; they ignore "
+            "the prompt.",
             search_aliases=["test", "example", "tiny"],
             inputs=[
                 io.Combo.Input(
@@ -168,13 +177,16 @@ class LoadDemoModel(io.ComfyNode):
                 )
             ],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="A small UNet with blocks; views of 64 to 256 pixels."),
+                io.Model.Output(
+                    display_name="model", tooltip="A small UNet with blocks, for views of 64 to 256 pixels."
+                ),
                 io.Clip.Output(display_name="clip", tooltip="A small text encoder."),
                 io.Vae.Output(display_name="vae", tooltip="A small VAE."),
             ],
         )
 
     @classmethod
+    @speaks_as("Load Demo Model")
     def execute(cls, kind) -> io.NodeOutput:
         model, clip, vae = demo_models(KINDS[kind].in_channels)
         widths = unet_widths(model.get_model_object("diffusion_model"))
@@ -190,8 +202,8 @@ class SaveMVDiffusion(io.ComfyNode):
         return schema(
             node_id="MVDiffusionSave",
             display_name="Save MVDiffusion",
-            description="Writes MVDiffusion's blocks of a MODEL, without the UNet, to a safetensors file in the output "
-            "folder. Move it to models/mvdiffusion to load it with Load MVDiffusion.",
+            description="Saves the MVDiffusion blocks of a MODEL, without the UNet, as a safetensors file in the "
+            "output folder. Move it to models/mvdiffusion to load it with Load MVDiffusion.",
             search_aliases=["export", "convert", "slim", "safetensors"],
             inputs=[
                 io.Model.Input("model", tooltip="A MODEL with MVDiffusion's blocks."),
@@ -203,7 +215,7 @@ class SaveMVDiffusion(io.ComfyNode):
                 io.Combo.Input(
                     "dtype",
                     options=["fp16", "fp32"],
-                    tooltip="fp16 halves the file and loses nothing that can be seen.",
+                    tooltip="fp16 halves the file, with no visible loss.",
                 ),
             ],
             outputs=[],
@@ -211,6 +223,7 @@ class SaveMVDiffusion(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Save MVDiffusion")
     def execute(cls, model, filename_prefix, dtype) -> io.NodeOutput:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory()

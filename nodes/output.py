@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io, ui
 
-from ..geometry.coverage import panoramas_and_coverage
+from ..geometry.panorama.coverage import panoramas_and_coverage
 from ..host.saving import FORMATS, save_panoramas
+from .remedies import speaks_as
 from .schema import schema
 
 
@@ -18,14 +19,15 @@ class PreviewPanorama(io.ComfyNode):
         return schema(
             node_id="MVDiffusionPreviewPanorama",
             display_name="Preview Panorama",
-            description="Shows a 360-degree panorama to look around in: drag to turn, scroll to zoom.",
+            description="Shows a 360-degree panorama that you can look around in: drag to turn, scroll to zoom.",
             search_aliases=["360", "viewer", "equirectangular", "look around", "vr"],
             inputs=[
                 io.Image.Input("equirect", tooltip="Panoramas, twice as wide as high."),
                 io.Mask.Input(
                     "coverage",
                     optional=True,
-                    tooltip="1 where the panorama has a picture; the viewer marks the rest. None: all of it has.",
+                    tooltip="1 where the panorama has a picture; the viewer marks the rest. Leave it out for a whole "
+                    "panorama.",
                 ),
             ],
             outputs=[],
@@ -33,6 +35,7 @@ class PreviewPanorama(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Preview Panorama")
     def execute(cls, equirect, coverage=None) -> io.NodeOutput:
         pictures, coverage = panoramas_and_coverage(equirect, coverage)
         if coverage is not None:
@@ -48,8 +51,8 @@ class SavePanorama(io.ComfyNode):
         return schema(
             node_id="MVDiffusionSavePanorama",
             display_name="Save Panorama",
-            description="Saves panoramas with the workflow, as Save Image does, and with the metadata (GPano) by which "
-            "photo sites, phones and headsets know a 360-degree picture.",
+            description="Saves panoramas with the workflow, as Save Image does, and with the metadata (GPano) that "
+            "tells photo sites, phones and headsets that it is a 360-degree picture.",
             search_aliases=["360", "export", "photo sphere", "gpano", "xmp", "vr"],
             inputs=[
                 io.Image.Input("equirect", tooltip="Panoramas, twice as wide as high."),
@@ -61,8 +64,8 @@ class SavePanorama(io.ComfyNode):
                 io.Combo.Input(
                     "format",
                     options=list(FORMATS),
-                    tooltip="png: nothing is lost, and ComfyUI opens the file as a workflow. jpeg: several times "
-                    "smaller, and the format that photo sites take.",
+                    tooltip="png: lossless, and ComfyUI opens the file as a workflow. jpeg: several times smaller, and "
+                    "the format that photo sites take.",
                 ),
                 io.Float.Input(
                     "start_yaw",
@@ -75,8 +78,8 @@ class SavePanorama(io.ComfyNode):
                 io.Mask.Input(
                     "coverage",
                     optional=True,
-                    tooltip="1 where the panorama has a picture: the file is cropped to that and says so, and viewers "
-                    "show no black poles. None: the whole sphere.",
+                    tooltip="1 where the panorama has a picture: the file is cropped to that part and says so, and "
+                    "viewers show no black poles. Leave it out for a whole panorama.",
                 ),
             ],
             outputs=[],
@@ -84,6 +87,7 @@ class SavePanorama(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Save Panorama")
     def execute(cls, equirect, filename_prefix, format, start_yaw, coverage=None) -> io.NodeOutput:
         pictures, coverage = panoramas_and_coverage(equirect, coverage)
         return io.NodeOutput(ui=save_panoramas(pictures, coverage, filename_prefix, format, start_yaw, cls=cls))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..geometry.equirect import check_pictures, equirect_to_views
-from ..geometry.source import source_camera, source_to_views
-from ..geometry.stitch import Overlay, stitch
-from ..host.run import mask_to_intermediate, to_intermediate
+from ..geometry.panorama.blends import BLENDS
+from ..geometry.panorama.equirect import equirect_to_views
+from ..geometry.panorama.source import source_camera, source_to_views
+from ..geometry.panorama.stitch import Overlay, stitch
+from ..geometry.pictures import check_pictures
+from ..host.tensors import mask_to_intermediate, to_intermediate
+from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 
@@ -22,7 +25,7 @@ class StitchEquirect(io.ComfyNode):
             description="Joins the views into an equirectangular 360-degree panorama, twice as wide as high.",
             search_aliases=["360", "equirectangular", "join", "blend", "panorama"],
             inputs=[
-                io.Image.Input("images", tooltip="One image per camera, of any size of the cameras' aspect."),
+                io.Image.Input("images", tooltip="One image per camera, of any size with the cameras' aspect."),
                 MVCameras.Input("cameras", tooltip="The cameras that saw the images."),
                 io.Int.Input(
                     "width",
@@ -30,24 +33,25 @@ class StitchEquirect(io.ComfyNode):
                     min=0,
                     max=32768,
                     step=2,
-                    tooltip="Width of the panorama; its height is half of it. 0: as fine as the images and the source.",
+                    tooltip="Width of the panorama; its height is half of that. 0: as fine as the images and the "
+                    "source.",
                 ),
                 io.Combo.Input(
                     "blend",
-                    options=["feather", "multiband", "nearest"],
-                    tooltip="feather: views fade into each other. multiband: as feather for large shapes, sharp for "
-                    "detail; hides differences in brightness best. nearest: the view that sees a point best.",
+                    options=list(BLENDS),
+                    tooltip="feather: views fade into each other. multiband: soft for large shapes, sharp for detail; "
+                    "hides differences in brightness best. nearest: each point from the view that sees it best.",
                 ),
                 io.Image.Input(
                     "background",
                     optional=True,
-                    tooltip="A panorama to show where no view looks; the views fade into it. None: black.",
+                    tooltip="A panorama to show where no view looks; the views fade into it. Without one: black.",
                 ),
                 io.Image.Input(
                     "source",
                     optional=True,
-                    tooltip="A photo to lay over the panorama at its own resolution: the one that Source Image to "
-                    "Views was given. None: nothing is laid over.",
+                    tooltip="A photo to lay over the panorama at its own resolution, usually the one given to Source "
+                    "Image to Views.",
                 ),
                 io.Float.Input(
                     "source_yaw",
@@ -74,7 +78,7 @@ class StitchEquirect(io.ComfyNode):
                     min=-180.0,
                     max=180.0,
                     step=0.1,
-                    tooltip="How far the source was taken tilted, in degrees clockwise.",
+                    tooltip="How far the camera was tilted when the source was taken, in degrees clockwise.",
                 ),
                 io.Float.Input(
                     "source_fov",
@@ -83,7 +87,7 @@ class StitchEquirect(io.ComfyNode):
                     min=0.0,
                     max=179.0,
                     step=0.1,
-                    tooltip="Field of view of the source over its width in degrees. 0: that of view 0.",
+                    tooltip="Horizontal field of view of the source in degrees. 0: that of view 0.",
                 ),
                 io.Float.Input(
                     "border",
@@ -97,13 +101,14 @@ class StitchEquirect(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(
-                    display_name="equirect", tooltip="The panorama; where nothing looks, black or the background."
+                    display_name="equirect", tooltip="The panorama; black or the background where nothing looks."
                 ),
                 io.Mask.Output(display_name="coverage", tooltip="1 where a view or the source looks, 0 elsewhere."),
             ],
         )
 
     @classmethod
+    @speaks_as("Stitch Equirect")
     def execute(
         cls,
         images,
@@ -120,7 +125,7 @@ class StitchEquirect(io.ComfyNode):
     ) -> io.NodeOutput:
         overlay = None
         if source is not None:
-            check_pictures(source, "source of Stitch Equirect")
+            check_pictures(source, "source")
             size = source.shape[2], source.shape[1]
             camera = source_camera(*size, cameras, source_yaw, source_pitch, source_roll, source_fov)
             overlay = Overlay(source, camera, border)
@@ -150,6 +155,7 @@ class EquirectToViews(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Equirect to Views")
     def execute(cls, equirect, cameras, mask=None) -> io.NodeOutput:
         views, masks = equirect_to_views(equirect, cameras, mask)
         return io.NodeOutput(to_intermediate(views), mask_to_intermediate(masks))
@@ -168,7 +174,8 @@ class SourceImageToViews(io.ComfyNode):
             search_aliases=["outpaint", "inpaint", "photo", "image to panorama", "360", "project"],
             inputs=[
                 io.Image.Input(
-                    "image", tooltip="A photo of any size and shape, not stretched. Several give several panoramas."
+                    "image",
+                    tooltip="A photo of any size and shape, not stretched. Several photos make several panoramas.",
                 ),
                 MVCameras.Input("cameras", tooltip="The cameras that the views are sampled with."),
                 io.Float.Input(
@@ -177,7 +184,7 @@ class SourceImageToViews(io.ComfyNode):
                     min=-360.0,
                     max=360.0,
                     step=0.1,
-                    tooltip="How far the photo is turned to the right from view 0, in degrees. 0: as view 0 looks.",
+                    tooltip="How far the photo is turned to the right from view 0, in degrees. 0: straight at view 0.",
                 ),
                 io.Float.Input(
                     "pitch",
@@ -201,19 +208,19 @@ class SourceImageToViews(io.ComfyNode):
                     min=0.0,
                     max=179.0,
                     step=0.1,
-                    tooltip="Field of view of the photo over its width in degrees; 65 to 75 for most phones held "
-                    "sideways. 0: that of view 0.",
+                    tooltip="Horizontal field of view of the photo in degrees; 65 to 75 for most phones held sideways. "
+                    "0: that of view 0.",
                 ),
                 io.Image.Input(
                     "views",
                     optional=True,
-                    tooltip="Views to put the photo over: of another Source Image to Views, or of Equirect to Views. "
-                    "Together with mask. None: grey.",
+                    tooltip="Views to put the photo over, from another Source Image to Views or from Equirect to "
+                    "Views. Connect mask as well. Without them: grey.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="The mask of those views, 1 where they are to be generated. Together with views.",
+                    tooltip="The mask of those views, 1 where they are to be generated. Connect views as well.",
                 ),
             ],
             outputs=[
@@ -227,8 +234,9 @@ class SourceImageToViews(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Source Image to Views")
     def execute(cls, image, cameras, yaw, pitch, roll, fov, views=None, mask=None) -> io.NodeOutput:
-        check_pictures(image, "image of Source Image to Views")
+        check_pictures(image, "image")
         source = source_camera(image.shape[2], image.shape[1], cameras, yaw, pitch, roll, fov)
         views, mask = source_to_views(image, cameras, source, views, mask)
         return io.NodeOutput(to_intermediate(views), mask_to_intermediate(mask))

@@ -6,12 +6,12 @@ import comfy.samplers
 import nodes as host_nodes
 from comfy_api.latest import io
 
-from ..geometry.cameras import Cameras
-from ..geometry.posed import PosedViews
-from ..geometry.windows import Window, sliding_windows
+from ..geometry.scene import Scene
+from ..geometry.sequence.windows import Window, sliding_windows
+from ..host.begin import empty_latent, with_cameras
 from ..host.checks import check_noise_mask, check_panoramas_of, check_window
 from ..host.interpolation import Settings, interpolate
-from ..host.run import empty_latent, with_cameras
+from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 
@@ -21,8 +21,8 @@ def _panoramas() -> io.Int.Input:
         default=1,
         min=1,
         max=64,
-        tooltip="How many panoramas (or sequences) to make at once; the batch holds all views of the first, then of "
-        "the second.",
+        tooltip="How many panoramas (or sequences) to make at once; the batch holds all views of the first, then "
+        "those of the second.",
     )
 
 
@@ -35,7 +35,7 @@ def _settings() -> list[io.Int.Input | io.Float.Input | io.Combo.Input]:
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
             control_after_generate=True,
-            tooltip="The seed of the noise, drawn for each view by itself.",
+            tooltip="The seed of the noise; each view gets its own.",
         ),
         io.Int.Input("steps", default=50, min=1, max=10000, tooltip="Denoising steps; published: 50."),
         io.Float.Input(
@@ -70,7 +70,7 @@ def _windows(window: int) -> list[io.Int.Input]:
             min=0,
             max=4096,
             optional=True,
-            tooltip="Of depth sequences: how many views are denoised together; published: 12. 0: all of them.",
+            tooltip="For depth sequences: how many views are denoised together; published: 12. 0: all of them.",
         ),
         io.Int.Input(
             "overlap",
@@ -83,29 +83,30 @@ def _windows(window: int) -> list[io.Int.Input]:
     ]
 
 
-def _sliding(node: str, cameras: Cameras, window: int, overlap: int) -> list[Window]:
+def _sliding(node: str, cameras: Scene, window: int, shared: int) -> list[Window]:
     """The windows of a run; none where all views are denoised together. Raises ValueError for those of a panorama."""
-    check_window(node, window, overlap)
+    check_window(node, window, shared)
     if not window or window >= cameras.views:
         return []
-    if not isinstance(cameras, PosedViews):
+    if cameras.closed:
         raise ValueError(
-            f"{node}: window is {window}, but a panorama's {cameras.views} views close a circle and are denoised "
-            "together: set window to 0."
+            f"{node}: window is {window}, but a {cameras.scene_noun}'s {cameras.views} views close a circle and are "
+            "denoised together: set window to 0."
         )
-    return sliding_windows(cameras.views, window, overlap)
+    return sliding_windows(cameras.views, window, shared)
 
 
 class ApplyCameras(io.ComfyNode):
-    """Apply Cameras: any sampler of the host then samples all views together."""
+    """Apply Cameras: any sampler then samples all views together."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="MVDiffusionApplyCameras",
             display_name="Apply Cameras",
-            description="Tells a MODEL which cameras its batch is seen by, so that KSampler, SamplerCustomAdvanced or "
-            "any other sampler samples all views together. Use the LATENT that it gives, or one of the same shape.",
+            description="Tells a MODEL which cameras see the views of its batch, so that KSampler, "
+            "SamplerCustomAdvanced or any other sampler samples all views together. Use this node's LATENT, or one of "
+            "the same shape.",
             search_aliases=["multi-view", "custom sampler"],
             inputs=[
                 io.Model.Input("model", tooltip="A MODEL from Load MVDiffusion."),
@@ -120,9 +121,10 @@ class ApplyCameras(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Apply Cameras")
     def execute(cls, model, cameras, panoramas, window=0, overlap=2) -> io.NodeOutput:
         windows = _sliding("Apply Cameras", cameras, window, overlap)
-        return io.NodeOutput(with_cameras(model, cameras, windows), empty_latent(cameras, panoramas))
+        return io.NodeOutput(with_cameras(model, cameras, windows), empty_latent(model, cameras, panoramas))
 
 
 class MultiViewKSampler(io.ComfyNode):
@@ -133,15 +135,15 @@ class MultiViewKSampler(io.ComfyNode):
         return schema(
             node_id="MVDiffusionKSampler",
             display_name="Multi-View KSampler",
-            description="Denoises all views of the cameras together: Apply Cameras followed by the host's KSampler.",
+            description="Denoises all views of the cameras together: Apply Cameras followed by ComfyUI's KSampler.",
             search_aliases=["sampler", "panorama", "denoise", "generate"],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A MODEL from Load MVDiffusion; without its blocks the views disagree."
+                    "model", tooltip="A MODEL from Load MVDiffusion; without its blocks the views do not agree."
                 ),
                 MVCameras.Input("cameras", tooltip="The cameras of the views."),
                 io.Conditioning.Input("positive", tooltip="What the views show: 1 row, or one per view."),
-                io.Conditioning.Input("negative", tooltip="What they should not show: 1 row, or one per view."),
+                io.Conditioning.Input("negative", tooltip="What the views should not show: 1 row, or one per view."),
                 *_settings(),
                 io.Float.Input(
                     "denoise",
@@ -149,13 +151,13 @@ class MultiViewKSampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Below 1, starts from latent_image with that share of the steps.",
+                    tooltip="Below 1: starts from latent_image and changes it only in part.",
                 ),
                 _panoramas(),
                 io.Latent.Input(
                     "latent_image",
                     optional=True,
-                    tooltip="Latents to start from, one per view of each panorama. None: empty ones.",
+                    tooltip="Latents to start from, one per view of each panorama. Without them: empty ones.",
                 ),
                 *_windows(0),
             ],
@@ -163,6 +165,7 @@ class MultiViewKSampler(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Multi-View KSampler")
     def execute(
         cls,
         model,
@@ -183,7 +186,7 @@ class MultiViewKSampler(io.ComfyNode):
         windows = _sliding("Multi-View KSampler", cameras, window, overlap)
         latent = latent_image
         if latent is None:
-            latent = empty_latent(cameras, panoramas)
+            latent = empty_latent(model, cameras, panoramas)
         else:
             check_panoramas_of(latent, cameras, panoramas)
             check_noise_mask(latent, cameras)
@@ -211,17 +214,17 @@ class InterpolateKeyframes(io.ComfyNode):
         return schema(
             node_id="MVDiffusionInterpolate",
             display_name="Interpolate Keyframes",
-            description="Makes the frames between each two key frames of a depth sequence, so that they agree with "
-            "both. The key frames stay as they are.",
+            description="Makes the frames between the key frames of a depth sequence, so that they agree with those on "
+            "either side. The key frames stay as they are.",
             search_aliases=["in-between", "frames", "video", "depth sequence", "sampler"],
             inputs=[
                 io.Model.Input("model", tooltip="A MODEL with MVDiffusion's depth weights."),
-                MVCameras.Input("cameras", tooltip="`cameras` of Depth Cameras: those of all frames."),
+                MVCameras.Input("cameras", tooltip="`cameras` of Depth Cameras: the cameras of all frames."),
                 io.Latent.Input("keyframes", tooltip="The key frames, one latent each, from Multi-View KSampler."),
                 io.Conditioning.Input(
                     "positive", tooltip="What the frames show: 1 row, one per key frame, or one per frame."
                 ),
-                io.Conditioning.Input("negative", tooltip="What they should not show: rows as in positive."),
+                io.Conditioning.Input("negative", tooltip="What the frames should not show: rows as in positive."),
                 *_settings(),
                 *_windows(12),
             ],
@@ -229,6 +232,7 @@ class InterpolateKeyframes(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Interpolate Keyframes")
     def execute(
         cls,
         model,

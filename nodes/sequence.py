@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..geometry.da3 import MIN_CONFIDENCE
-from ..geometry.depth_picture import depth_picture
-from ..geometry.scannet import FORMATS
-from ..host.run import to_intermediate
+from ..geometry.figures.depth_picture import depth_picture
+from ..geometry.figures.diagram import diagram
+from ..geometry.sequence.da3 import MIN_CONFIDENCE
+from ..geometry.sequence.scannet import FORMATS
 from ..host.sequences import (
     DEMO,
     NONE,
@@ -19,7 +19,9 @@ from ..host.sequences import (
     sequence_frames,
     sequence_names,
 )
+from ..host.tensors import to_intermediate
 from ..host.text import prompt_lines, prompts_of_lines
+from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 NOT_LINKED = object()  # a linked input is None in validate_inputs
@@ -41,8 +43,8 @@ class DepthCameras(io.ComfyNode):
                     "sequence",
                     options=sequence_names(),
                     default=DEMO,
-                    tooltip="A folder in ComfyUI/input with color, depth, pose and intrinsic inside, one of Save Posed "
-                    "Views ([output]), or the demo. none: geometry is connected.",
+                    tooltip="A folder in ComfyUI/input with color, depth, pose and intrinsic inside, a folder from "
+                    "Save Posed Views (marked [output]), or the demo. none: geometry is connected instead.",
                 ),
                 io.Int.Input(
                     "start",
@@ -91,14 +93,14 @@ class DepthCameras(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="The next key frame is where the overlap with the last one has fallen to this. 1: every "
-                    "frame is a key frame.",
+                    tooltip="A frame becomes the next key frame when its overlap with the last one has fallen to this. "
+                    "1: every frame is a key frame.",
                 ),
                 io.Custom("DA3_GEOMETRY").Input(
                     "geometry",
                     optional=True,
-                    tooltip="Depth and poses from Depth Anything 3 (multi-view) instead of a sequence, which is then "
-                    "'none'.",
+                    tooltip="Depth and poses from Depth Anything 3 (multi-view) instead of a sequence; set sequence to "
+                    "none.",
                 ),
                 io.Float.Input(
                     "depth_scale",
@@ -107,7 +109,7 @@ class DepthCameras(io.ComfyNode):
                     min=0.0,
                     max=1000.0,
                     step=0.01,
-                    tooltip="Of geometry: metres per unit of its depth. 0: so that the median depth is 2 m.",
+                    tooltip="For geometry: metres per unit of its depth. 0: chosen so that the median depth is 2 m.",
                 ),
                 io.Float.Input(
                     "min_confidence",
@@ -116,19 +118,23 @@ class DepthCameras(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Of geometry: less certain depth counts as no reading. 0 keeps all.",
+                    tooltip="For geometry: depth that is less certain than this counts as missing. 0 keeps all.",
                 ),
             ],
             outputs=[
                 MVCameras.Output(display_name="cameras", tooltip="The cameras of all frames, with their depth."),
-                MVCameras.Output(display_name="keyframe_cameras", tooltip="Those of the key frames alone."),
+                MVCameras.Output(display_name="keyframe_cameras", tooltip="The cameras of the key frames alone."),
                 io.Image.Output(display_name="images", tooltip="The pictures of all frames."),
-                io.Image.Output(display_name="keyframe_images", tooltip="Those of the key frames alone."),
+                io.Image.Output(display_name="keyframe_images", tooltip="The pictures of the key frames alone."),
                 io.Image.Output(
-                    display_name="depth_preview", tooltip="The depth of all frames, near bright, no reading hatched."
+                    display_name="depth_preview",
+                    tooltip="The depth of all frames: near is bright, missing depth is hatched.",
                 ),
                 io.String.Output(display_name="prompts", tooltip="A line per frame, for Multi-View Text Encode."),
                 io.String.Output(display_name="keyframe_prompts", tooltip="A line per key frame."),
+                io.Image.Output(
+                    display_name="cameras_preview", tooltip="The path of the cameras and where they look, from above."
+                ),
             ],
         )
 
@@ -149,6 +155,7 @@ class DepthCameras(io.ComfyNode):
         return NONE if sequence == NONE else sequence_fingerprint(sequence)
 
     @classmethod
+    @speaks_as("Depth Cameras")
     def execute(
         cls,
         sequence,
@@ -179,6 +186,7 @@ class DepthCameras(io.ComfyNode):
             to_intermediate(depth_picture(cameras.depth, cameras.names)),
             prompt_lines(prompts),
             prompt_lines([prompts[view] for view in keyframes]),
+            to_intermediate(diagram(cameras)),
         )
 
 
@@ -215,24 +223,24 @@ class SavePosedViews(io.ComfyNode):
             "scenes from them and for Depth Cameras.",
             search_aliases=["scannet", "export", "rgbd", "poses", "sequence"],
             inputs=[
-                io.Image.Input("images", tooltip="One image per camera, of any size of the cameras' aspect."),
+                io.Image.Input("images", tooltip="One image per camera, of any size with the cameras' aspect."),
                 MVCameras.Input("cameras", tooltip="The cameras of Depth Cameras that the images were sampled with."),
                 io.String.Input(
                     "folder",
                     default="posed_views",
-                    tooltip="A new folder in the output folder; if there is one, a number is added.",
+                    tooltip="Name of a new folder in the output folder; if it exists, a number is added.",
                 ),
                 io.Combo.Input(
                     "format",
                     options=list(FORMATS),
                     optional=True,
-                    tooltip="Of the pictures. jpeg: small, and what ScanNet has. png: nothing is lost.",
+                    tooltip="Format of the pictures. jpeg: small, and what ScanNet has. png: lossless.",
                 ),
                 io.String.Input(
                     "prompts",
                     optional=True,
                     force_input=True,
-                    tooltip="A line per camera to be saved with the pictures, as Depth Cameras gives them.",
+                    tooltip="A line per camera to save with the pictures, such as the prompts of Depth Cameras.",
                 ),
             ],
             outputs=[],
@@ -240,6 +248,7 @@ class SavePosedViews(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Save Posed Views")
     def execute(cls, images, cameras, folder, format="jpeg", prompts="") -> io.NodeOutput:
         path = save_sequence(folder, cameras, images, format, prompts_of_lines(prompts))
         return io.NodeOutput(ui={"text": [str(path)]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host.text import encode_views, view_prompts
+from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 
@@ -31,7 +32,7 @@ class MultiViewTextEncode(io.ComfyNode):
                 io.String.Input(
                     "prefix",
                     default="",
-                    tooltip="Set before every line. The published panorama weights were trained with 'This is one view "
+                    tooltip="Put before every line. The published panorama weights were trained with 'This is one view "
                     "of a scene. '.",
                 ),
             ],
@@ -39,5 +40,6 @@ class MultiViewTextEncode(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_as("Multi-View Text Encode")
     def execute(cls, clip, cameras, text, prefix) -> io.NodeOutput:
         return io.NodeOutput(encode_views(clip, view_prompts(text, prefix, cameras.views)))

@@ -27,6 +27,11 @@ def caption(room: Room, things: torch.Tensor) -> str:
     return ", ".join([f"a room with {_listed(phrases)}" if phrases else "an empty part of a room", *surfaces])
 
 
+def captions_of(room: Room, things: torch.Tensor) -> list[str]:
+    """The caption of each of (V, H, W) views."""
+    return [caption(room, view) for view in things.cpu()]
+
+
 def _counted(name: str, count: int) -> str:
     if count == 1:
         return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

@@ -1,4 +1,4 @@
-"""Pictures, depth and things of a room: rays against all primitives at once, in pieces of bounded memory."""
+"""Pictures, depth and things of a room: by torch, rays against all primitives at once, or by compiled code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from ..geometry.cameras import Cameras
+from . import traced
 from .light import (
     AMBIENT,
     AT_THE_POINT,
@@ -53,30 +54,33 @@ def render(
 ) -> Rendering:
     """What cameras inside a room see. Each pixel is the mean of `samples` x `samples` rays spread over it.
 
-    pairs: how many rays times primitives torch works on at once, about 100 bytes each; by default what suits the device.
-    engine: "torch"; "numba", on the CPU, on the calling thread and without the interpreter's lock; or "auto", which is
-        numba on the CPU where it is installed. Both make the same pictures, up to rays along edges.
-    Raises ValueError for cameras outside of the room, for less than one sample, and for numba on another device.
+    pairs: how many rays times primitives torch works on at once, about 100 bytes each; by default as suits the device.
+    engine: "torch"; "numba", which renders on the CPU, on the calling thread and without the interpreter's lock; or
+        "auto": numba on the CPU, where it is installed. Their pictures differ only where rays graze edges.
+    Raises ValueError for cameras outside of the room, for less than one sample, and for what numba cannot do.
     """
     if samples < 1:
         raise ValueError(f"A pixel needs at least 1 sample, not {samples}.")
     _check_inside(room, cameras)
     device = torch.device(device)
-    if _engine(engine, device) == "numba":
-        from .traced import trace  # which imports numba
-
-        return Rendering(*trace(room, cameras, samples))
+    if _chosen(engine, device, samples) == "numba":
+        return Rendering(*traced.trace(room, cameras, samples))
     return _rendered(room, cameras, samples, device, pairs or PAIRS["cpu" if device.type == "cpu" else "device"])
 
 
-def _engine(wanted: str, device: torch.device) -> str:
-    if wanted not in ENGINES:
-        raise ValueError(f"Rooms are rendered by one of {', '.join(ENGINES)}, not by '{wanted}'.")
-    if wanted == "numba" and device.type != "cpu":
-        raise ValueError(f"numba renders on the CPU, not on {device}: take engine 'torch' or 'auto'.")
-    if wanted == "auto":
-        return "numba" if device.type == "cpu" and importlib.util.find_spec("numba") else "torch"
-    return wanted
+def _chosen(engine: str, device: torch.device, samples: int) -> str:
+    """The engine that renders: torch or numba."""
+    if engine not in ENGINES:
+        raise ValueError(f"Rooms are rendered by {', '.join(ENGINES[:-1])} or {ENGINES[-1]}, not by {engine}.")
+    fits = device.type == "cpu" and samples <= traced.MOST_SAMPLES
+    if engine == "numba" and not fits:
+        raise ValueError(
+            f"numba renders on the CPU, with up to {traced.MOST_SAMPLES} x {traced.MOST_SAMPLES} samples a pixel, not "
+            f"on {device} with {samples} x {samples}: choose the engine 'torch' or 'auto'."
+        )
+    if engine == "auto":
+        return "numba" if fits and importlib.util.find_spec("numba") else "torch"
+    return engine
 
 
 def _rendered(room: Room, cameras: Cameras, samples: int, device: torch.device, pairs: int) -> Rendering:

@@ -23,8 +23,6 @@ STAMP = VENV / "installed.txt"
 PIP_LOG = VENV / "pip.log"
 
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
-# ruff is pinned because another release may format differently.
-DEVELOPMENT = ["pytest>=8", "hypothesis", "playwright", "ruff==0.17.6"]
 
 
 class SetUpError(RuntimeError):
@@ -54,7 +52,7 @@ def enter(host: Path | None, development: bool = False) -> None:
     `development` the tools of the test command.
     """
     files = [ROOT / "requirements.txt"] + ([host / "requirements.txt"] if host else [])
-    prepare(files, DEVELOPMENT if development else [])
+    prepare(files, development_requirements() if development else [])
     if Path(sys.prefix).resolve() == VENV.resolve():
         return
     command = [str(PYTHON), *sys.argv]
@@ -83,6 +81,13 @@ def requirements(file: Path) -> list[str]:
     """The lines of a requirements file that ask for something."""
     lines = (line.split("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line]
+
+
+def development_requirements() -> list[str]:
+    """The tools of the test command: pyproject.toml's `dev`. Python 3.10 cannot read TOML: it is a list of strings."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lines = re.search(r"^dev = \[\n(.*?)^\]", text, re.DOTALL | re.MULTILINE)[1]
+    return re.findall(r'^\s*"(.*?)"', lines, re.MULTILINE)
 
 
 def pip_install(what: str, arguments: list[str]) -> None:

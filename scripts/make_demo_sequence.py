@@ -22,7 +22,7 @@ if in_process.PACKAGE not in sys.modules:  # the tests have it already
 
 from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov, rotation_from_angles
 from mvdiffusion_pack.geometry.posed import PosedViews
-from mvdiffusion_pack.geometry.scannet import write_sequence
+from mvdiffusion_pack.geometry.sequence.scannet import write_sequence
 from mvdiffusion_pack.scenes.captions import caption
 from mvdiffusion_pack.scenes.render import render
 from mvdiffusion_pack.scenes.room import Room, random_room

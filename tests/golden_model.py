@@ -10,26 +10,12 @@ import torch
 from published_files import golden_weights, write_published
 from safetensors.torch import load_file
 
-from mvdiffusion_pack.caa.checkpoint import CAAWeights, read_caa
-from mvdiffusion_pack.geometry.cameras import Cameras
+from mvdiffusion_pack.caa.weights.checkpoint import CAAWeights, read_caa
+from mvdiffusion_pack.geometry.panorama_views import PanoramaViews
 from mvdiffusion_pack.geometry.posed import PosedViews
+from mvdiffusion_pack.host.sd2 import narrower
 
 GOLDEN = Path(__file__).parent / "golden"
-UNET_CONFIG = {
-    "image_size": 32,
-    "out_channels": 4,
-    "model_channels": 32,
-    "channel_mult": (1, 2, 2, 2),
-    "num_res_blocks": [2, 2, 2, 2],
-    "use_spatial_transformer": True,
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_middle": 1,
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "num_head_channels": 32,
-    "context_dim": 32,
-    "use_linear_in_transformer": True,
-    "legacy": False,
-}
 
 
 @functools.cache
@@ -38,12 +24,12 @@ def case(name: str) -> dict[str, torch.Tensor]:
     return load_file(GOLDEN / f"{name}_case.safetensors")
 
 
-def case_cameras(name: str, size: int = 128) -> Cameras:
+def case_cameras(name: str, size: int = 128) -> PanoramaViews:
     """The cameras of a recorded panorama case."""
     rotation = case(name)["R"][0]
     cam_to_world = torch.eye(4, dtype=torch.float64).repeat(len(rotation), 1, 1)
     cam_to_world[:, :3, :3] = rotation
-    return Cameras(case(name)["K"][0], cam_to_world, size, size, (len(rotation),))
+    return PanoramaViews(case(name)["K"][0], cam_to_world, size, size, (len(rotation),))
 
 
 def depth_cameras(name: str = "depth") -> PosedViews:
@@ -60,7 +46,7 @@ def golden_model(name: str = "pano", in_channels: int = 4, dtype: torch.dtype = 
     import comfy.supported_models
     import comfy.utils
 
-    config = comfy.supported_models.SD20({**UNET_CONFIG, "in_channels": in_channels})
+    config = comfy.supported_models.SD20({**narrower(32, 32), "in_channels": in_channels})
     config.unet_config["num_head_channels"] = 32
     config.set_inference_dtype(dtype, None)
     model = config.get_model({}, device=torch.device("cpu"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from mvdiffusion_pack.caa.attention.codes import code_of_zero, position_code
 from mvdiffusion_pack.caa.blocks import DepthBlock, PanoramaBlock
-from mvdiffusion_pack.caa.codes import code_of_zero, position_code
 from mvdiffusion_pack.geometry.correspondence import Correspondences
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mvdiffusion_pack.geometry.cameras import intrinsics_from_fov, pixel_grid, rotation_from_angles
-from mvdiffusion_pack.geometry.frames import Frame
+from mvdiffusion_pack.geometry.sequence.frames import Frame
 
 ROOM = (3.0, 1.5, 4.0)  # half its size in metres; the middle is the world's origin
 UNIT = 3.7  # metres, of a depth that has no scale

@@ -7,6 +7,7 @@ import math
 import torch
 
 from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov, pixel_grid, rotation_from_angles
+from mvdiffusion_pack.geometry.panorama_views import PanoramaViews
 
 
 def detailed(directions: torch.Tensor) -> torch.Tensor:
@@ -32,11 +33,11 @@ def view_directions(cameras: Cameras) -> torch.Tensor:
     return rays / rays.norm(dim=-1, keepdim=True)
 
 
-def cameras_at(angles_deg: list[tuple[float, float]], fov_deg: float, width: int, height: int) -> Cameras:
+def cameras_at(angles_deg: list[tuple[float, float]], fov_deg: float, width: int, height: int) -> PanoramaViews:
     """Cameras in one point that look along (yaw, pitch) pairs."""
     cam_to_world = torch.eye(4, dtype=torch.float64).repeat(len(angles_deg), 1, 1)
     cam_to_world[:, :3, :3] = torch.stack([rotation_from_angles(*angles) for angles in angles_deg])
-    return Cameras(
+    return PanoramaViews(
         intrinsics_from_fov(fov_deg, width, height).repeat(len(angles_deg), 1, 1), cam_to_world, width, height
     )
 

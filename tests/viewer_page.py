@@ -18,7 +18,7 @@ from in_process import ROOT
 from PIL import Image
 from sphere import cameras_at
 
-from mvdiffusion_pack.geometry.equirect import equirect_directions, equirect_to_views
+from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_to_views
 
 ARTEFACTS = Path(os.environ.get("MVDIFFUSION_ARTEFACTS", ROOT / ".artifacts"))
 WIDTH = 1024  # of the panoramas

@@ -1,7 +1,6 @@
 /** Pictures from ComfyUI's server. */
 
-const GONE =
-    "This picture is gone: temporary pictures are deleted when ComfyUI restarts. Queue the workflow again.";
+const GONE = "This picture is gone: temporary pictures are deleted when ComfyUI restarts. Queue the workflow again.";
 
 const DECODING = { colorSpaceConversion: "none", premultiplyAlpha: "premultiply" };
 

@@ -14,14 +14,15 @@ from published_block import published_block
 from published_files import frozen_weights
 from safetensors.torch import load_file
 
+from mvdiffusion_pack.caa.attention.codes import code_of_zero, frequencies, position_code
+from mvdiffusion_pack.caa.attention.tables import Tables
 from mvdiffusion_pack.caa.blocks import CAA, PanoramaBlock, ResidualBlock
-from mvdiffusion_pack.caa.codes import code_of_zero, frequencies, position_code
-from mvdiffusion_pack.caa.fresh import fresh_weights
-from mvdiffusion_pack.caa.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths
-from mvdiffusion_pack.caa.tables import Tables
-from mvdiffusion_pack.geometry.cameras import Cameras
+from mvdiffusion_pack.caa.weights.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths
+from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
 from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
+from mvdiffusion_pack.geometry.panorama_views import PanoramaViews
 
 HALF_PRECISION = {torch.float16: 2e-2, torch.bfloat16: 2e-2}
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5} | HALF_PRECISION
@@ -47,7 +48,7 @@ def test_recorded_single_blocks(width, dtype, fast):
     cam_to_world[:, :3, :3] = data["R"][0]
     feature = data["input"].shape[-1]
     size = feature * 8
-    cameras = Cameras(data["K"][0], cam_to_world, size, size, (8,))
+    cameras = PanoramaViews(data["K"][0], cam_to_world, size, size, (8,))
     corr = panorama_correspondences(cameras, feature, feature)
     block, x, bands = block_of(width, width, dtype), data["input"].to(dtype)[None], data["freq_bands"].flatten()
     with torch.inference_mode():
@@ -167,5 +168,5 @@ def test_residual_block_is_the_published_formula():
 
 
 def test_fresh_weights_need_heads_of_32():
-    with pytest.raises(ValueError, match="multiples of 32"):
+    with pytest.raises(InputError, match="multiples of 32"):
         fresh_weights(PANORAMA, Widths((40, 80), 80, (80, 40)))

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from sphere import detailed, smooth, view_directions
 
 from mvdiffusion_pack.geometry import agreement as measure
+from mvdiffusion_pack.geometry import posed
 from mvdiffusion_pack.geometry.agreement import Agreement, PairAgreement, agreement, seen_by_both
 from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov, rotation_from_angles
-from mvdiffusion_pack.geometry.equirect import equirect_directions, equirect_to_views
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.layouts import cube, ring, rings, sphere
+from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_to_views
 from mvdiffusion_pack.geometry.posed import PosedViews
 
 RING = ring(8, 90, 96, 64)
@@ -191,7 +193,7 @@ def test_only_what_both_views_see_counts():
 def test_hidden_points_would_spoil_the_number(monkeypatch):
     cameras, images, _ = scene(BESIDE)
     with_rule = agreement(images, cameras)
-    monkeypatch.setattr(measure, "AGREE_M", torch.inf)
+    monkeypatch.setattr(posed, "AGREE_M", torch.inf)
     without_rule = agreement(images, cameras)
     assert with_rule.psnr > without_rule.psnr + 5
     assert without_rule.pixels > 1.05 * with_rule.pixels
@@ -207,7 +209,7 @@ def test_smooth_wall_agrees_and_another_brightness_is_exact():
 
 def test_a_camera_that_steps_back_sees_the_same_points():
     cameras, images, _ = scene([(5.0, 1.0), (5.0, 0.0)], yaw=0)
-    assert (cameras.depth[1] - cameras.depth[0]).min() > measure.AGREE_M
+    assert (cameras.depth[1] - cameras.depth[0]).min() > posed.AGREE_M
     found = agreement(images, cameras)
     assert found.worst.share == 1 and found.psnr > 50
 
@@ -279,32 +281,32 @@ def test_long_tables_say_how_much_they_leave_out():
 
 
 def refused(match: str, images: torch.Tensor, cameras: Cameras) -> None:
-    with pytest.raises(ValueError, match=f"^Overlap PSNR: .*{match}"):
+    with pytest.raises(InputError, match=match):
         agreement(images, cameras)
 
 
 def test_images_that_do_not_fit_the_cameras_are_refused(views):
     refused("too few images: 5 images, 8 cameras", views[:5], RING)
-    refused("no multiple of the cameras: 12 images, 8 cameras", views[[0, 1, 2, 3] * 3], RING)
+    refused("not a multiple of the cameras: 12 images, 8 cameras", views[[0, 1, 2, 3] * 3], RING)
     refused("the images are 64 x 64 pixels", views[:, :, :64], RING)
 
 
 def test_images_with_nan_are_refused(views):
     views = views.clone()
     views[3, 2, 1] = torch.nan
-    with pytest.raises(ValueError, match="NaN or infinite numbers in the images of Overlap PSNR"):
+    with pytest.raises(InputError, match="NaN or infinite numbers in the images"):
         agreement(views, RING)
 
 
 def test_cameras_without_neighbours_are_refused():
     refused("faces of a cube do not overlap", torch.rand(6, 32, 32, 3), cube(32, 32, 0))
-    refused("a view alone", torch.rand(1, 32, 32, 3), ring(1, 90, 32, 32))
+    refused("a single view", torch.rand(1, 32, 32, 3), ring(1, 90, 32, 32))
     cameras, images, _ = scene([(0.0, 0.0)])
-    refused("a view alone", images, cameras)
+    refused("a single view", images, cameras)
 
 
 def test_views_that_share_no_pixel_are_refused():
-    refused("no pixels overlap.* larger fov", torch.rand(4, 32, 32, 3), ring(4, 60, 32, 32))
+    refused("no pixels overlap", torch.rand(4, 32, 32, 3), ring(4, 60, 32, 32))
     cameras, images, _ = scene(AWAY[:2])
     depth = cameras.depth * torch.tensor([1.0, 2.0])[:, None, None]
-    refused("within 0.5 m", images, replace(cameras, depth=depth))
+    refused("no pixels overlap", images, replace(cameras, depth=depth))

@@ -23,6 +23,7 @@ from mvdiffusion_pack.geometry.depth import (
     lift,
     paired,
 )
+from mvdiffusion_pack.geometry.input_error import InputError
 
 any_case = pytest.mark.parametrize("name", ["depth", "depth_odd"])
 sizes = st.sampled_from([(64, 64), (128, 64), (64, 192)])  # width, height
@@ -242,7 +243,7 @@ def test_feature_sizes_that_do_not_divide_the_images_work(size):
 def test_depth_of_another_size_is_refused():
     cameras = same_place((64, 128))
     for function in (depth_overlaps, lambda *given: depth_correspondences(*given, 8, 4)):
-        with pytest.raises(ValueError, match=r"\(2, 128, 64\).*not \(2, 64, 128\)"):
+        with pytest.raises(InputError, match=r"\(2, 128, 64\).*not \(2, 64, 128\)"):
             function(cameras, torch.ones(2, 64, 128))
 
 
@@ -293,8 +294,11 @@ def test_one_view_has_no_pairs():
 def test_known_overlaps_change_nothing_and_the_least_is_heeded():
     cameras, depth = recorded("depth_odd")
     overlaps = depth_overlaps(cameras, depth)
-    pairs = depth_correspondences(cameras, depth, 3, 3, 0.2).pairs
-    assert pairs == depth_correspondences(cameras, depth, 3, 3, 0.2, overlaps).pairs
+    assert (
+        depth_correspondences(cameras, depth, 3, 3).pairs
+        == depth_correspondences(cameras, depth, 3, 3, depth_neighbours(overlaps)).pairs
+    )
+    pairs = depth_correspondences(cameras, depth, 3, 3, depth_neighbours(overlaps, 0.2)).pairs
     assert [pair.key_view for pair in pairs if pair.query_view == 2] == [0, 1]
 
 

@@ -60,7 +60,7 @@ def test_the_node_shows_its_table_and_its_picture(measured, cameras, tmp_path):
     ("images", "changes", "said"),
     [
         ((7, 48, 64, 3), {}, "Overlap PSNR: too few images: 7 images, 8 cameras"),
-        ((9, 48, 64, 3), {}, "Overlap PSNR: the images are no multiple of the cameras: 9 images, 8 cameras"),
+        ((9, 48, 64, 3), {}, "Overlap PSNR: the images are not a multiple of the cameras: 9 images, 8 cameras"),
         ((8, 64, 64, 3), {}, "Overlap PSNR: the images are 64 x 64 pixels, .* the cameras' 64 x 48"),
         ((8, 48, 64, 3), {"rings": ()}, "Overlap PSNR: these cameras have no neighbours"),
     ],

@@ -9,8 +9,8 @@ import pytest
 import torch
 from comfy_nodes import zeros
 
-from mvdiffusion_pack.geometry.cameras import Cameras
 from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.panorama_views import PanoramaViews
 
 pytestmark = pytest.mark.host
 
@@ -53,7 +53,7 @@ def test_sampled_sizes_that_are_no_multiple_of_64(refused, width, height):
 
 def test_cameras_without_neighbours(refused):
     cameras = ring(4, 120, 64, 64)
-    refused("no neighbours", cameras=Cameras(cameras.intrinsics, cameras.cam_to_world, 64, 64))
+    refused("no neighbours", cameras=PanoramaViews(cameras.intrinsics, cameras.cam_to_world, 64, 64))
 
 
 def test_area_conditioning(demo, refused):
@@ -140,8 +140,8 @@ class NotAUNet(torch.nn.Module):
 
 
 def attach(model, kind: str, widths=None, **changes):
-    from mvdiffusion_pack.caa.fresh import fresh_weights
-    from mvdiffusion_pack.caa.kinds import KINDS
+    from mvdiffusion_pack.caa.weights.kinds import KINDS
+    from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
     from mvdiffusion_pack.host.inject import unet_widths
     from mvdiffusion_pack.host.weights import attach_weights
 
@@ -174,7 +174,7 @@ def test_input_channels_that_do_not_fit(demo, kind, channels):
 
 
 def test_widths_that_do_not_fit(demo):
-    from mvdiffusion_pack.caa.kinds import Widths
+    from mvdiffusion_pack.caa.weights.kinds import Widths
 
     with pytest.raises(ValueError, match=r"\(32, 64\) wide.*UNet is \(64, 128, 128, 128\)"):
         attach(demo.without_blocks, "panorama", Widths((32, 64), 64, (64, 32)))

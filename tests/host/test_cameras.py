@@ -12,7 +12,7 @@ pytestmark = pytest.mark.host
 
 
 def test_preview_is_the_picture_of_the_cameras(comfy):
-    from mvdiffusion_pack.geometry.diagram import diagram
+    from mvdiffusion_pack.geometry.figures.diagram import diagram
     from mvdiffusion_pack.nodes.cameras import PanoramaCameras
 
     with torch.inference_mode():  # as the host's executor runs nodes
@@ -118,5 +118,5 @@ def test_field_of_view_that_a_narrow_ring_is_told_is_enough(demo, views):
 
 
 def test_unknown_layout_is_refused(comfy):
-    with pytest.raises(ValueError, match="layout must be ring, sphere, rings or cube, not 'helix'"):
+    with pytest.raises(ValueError, match="layout must be one of ring, sphere, rings, cube, not 'helix'"):
         cameras_of("helix")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
 
-from mvdiffusion_pack.geometry.da3 import da3_frames
+from mvdiffusion_pack.geometry.input_error import InputError
+from mvdiffusion_pack.geometry.sequence.da3 import da3_frames
 
 pytestmark = pytest.mark.host
 
@@ -95,8 +97,11 @@ def test_confidence_is_one_and_more(nodes, model):
 
 @pytest.mark.parametrize("settings, match", [({"mode": "mono"}, "single pictures"), ({"pictures": 1}, "identities")])
 def test_geometry_without_poses_is_refused(nodes, model, settings, match):
-    with pytest.raises(ValueError, match=rf"^Depth Cameras: .*{match}.*multiview"):
+    from mvdiffusion_pack.nodes.remedies import sentence
+
+    with pytest.raises(InputError) as raised:
         da3_frames(run(nodes, model, **settings))
+    assert re.match(rf"Depth Cameras: .*{match}.*multiview", sentence("Depth Cameras", raised.value))
 
 
 def test_rays_give_camera_to_world_and_focal_lengths_of_half_the_picture(comfy):

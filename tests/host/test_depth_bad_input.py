@@ -67,7 +67,7 @@ def test_four_channel_model_with_depth_cameras(panorama, depth, refused):
 
 
 def test_four_channel_model_with_depth_weights(panorama, depth):
-    from mvdiffusion_pack.host.run import KEY
+    from mvdiffusion_pack.host.setup import KEY
     from mvdiffusion_pack.host.weights import attach_weights
 
     read = depth.model.get_additional_models_with_key(KEY)[0].model.read
@@ -141,4 +141,4 @@ def test_easy_cache_in_windows(depth, refused):
     from comfy_extras import nodes_easycache
 
     (model,) = nodes_easycache.EasyCacheNode.execute(depth.model, 0.2, 0.15, 0.95, False).args
-    refused("use LazyCache in its place", model=model, cameras=depth.cameras, window=3)
+    refused("use LazyCache instead, or set window to 0", model=model, cameras=depth.cameras, window=3)

@@ -62,8 +62,8 @@ def warnings(caplog) -> list[str]:
 
 
 def test_cameras_and_images_are_those_of_the_folder(node, room):
-    from mvdiffusion_pack.geometry.frames import posed_views
-    from mvdiffusion_pack.geometry.scannet import read_frames
+    from mvdiffusion_pack.geometry.sequence.frames import posed_views
+    from mvdiffusion_pack.geometry.sequence.scannet import read_frames
 
     found = run(node)
     cameras, images, _ = posed_views(read_frames(room), 128, 64, 0.3, 0.6)
@@ -77,7 +77,7 @@ def test_key_frames_are_parts_of_all_frames(node, room):
     found = run(node)
     keyframes = list(found["cameras"].keyframes)
     assert 2 < len(keyframes) < 8
-    assert found["keyframe_cameras"].overlaps is found["cameras"].subset(keyframes).overlaps  # known to both
+    assert found["keyframe_cameras"]._among is found["cameras"]._among  # overlaps are known to both
     assert torch.equal(found["keyframe_cameras"].depth, found["cameras"].depth[keyframes])
     assert torch.equal(found["keyframe_images"], found["images"][keyframes])
 

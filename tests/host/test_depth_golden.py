@@ -40,7 +40,7 @@ def sampled(model, name: str, sampler_function, **how) -> torch.Tensor:
     import comfy.samplers
     from comfy_extras import nodes_custom_sampler as custom
 
-    from mvdiffusion_pack.host.run import with_cameras
+    from mvdiffusion_pack.host.begin import with_cameras
 
     latents, cond = case(name)["latents"][0], case(name)["cond"][0]
     positive, negative = [[cond, {}]], [[case("depth")["uncond"][0, : len(latents)], {}]]

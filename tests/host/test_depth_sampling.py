@@ -109,7 +109,8 @@ def test_frames_farther_apart_than_a_window_take_anchors(demo, keyframes, whole)
 
 
 def test_strength_decides(demo, keyframes, whole):
-    from mvdiffusion_pack.host.run import KEY, with_blocks
+    from mvdiffusion_pack.host.begin import with_blocks
+    from mvdiffusion_pack.host.setup import KEY
 
     weak = with_blocks(demo.model, demo.model.get_additional_models_with_key(KEY)[0], 0.0)
     assert not torch.equal(between(demo, keyframes, model=weak), whole)
@@ -146,7 +147,7 @@ def test_one_progress_bar_over_all_stages(demo, keyframes, monkeypatch):
 def test_interrupt_is_heard_between_and_inside_windows(demo, keyframes, monkeypatch, after):
     import comfy.model_management as management
 
-    from mvdiffusion_pack.host import views
+    from mvdiffusion_pack.host import run
 
     calls = []
 
@@ -156,8 +157,8 @@ def test_interrupt_is_heard_between_and_inside_windows(demo, keyframes, monkeypa
             management.interrupt_current_processing()
         return original(run, name, x)
 
-    original = views.Run.apply
-    monkeypatch.setattr(views.Run, "apply", counted)
+    original = run.Run.apply
+    monkeypatch.setattr(run.Run, "apply", counted)
     with pytest.raises(management.InterruptProcessingException):
         between(demo, keyframes)
     assert len(calls) == after

@@ -14,7 +14,8 @@ FRAMES, KEYFRAMES = 9, (0, 3, 8)
 @pytest.fixture(scope="module")
 def demo(comfy):
     """The demo model with blocks at strength 0: nothing joins the frames but what they are given."""
-    from mvdiffusion_pack.host.run import KEY, with_blocks
+    from mvdiffusion_pack.host.begin import with_blocks
+    from mvdiffusion_pack.host.setup import KEY
 
     demo = comfy_nodes.demo("depth")
     demo.model = with_blocks(demo.model, demo.model.get_additional_models_with_key(KEY)[0], 0.0)

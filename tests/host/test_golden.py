@@ -23,12 +23,12 @@ def forward(
     attention: str = "auto",
 ):
     """One forward pass of the UNet with CAA on a case's inputs: (P, V, C, h, w) latents to its noise, in float32."""
-    from mvdiffusion_pack.host import inject, run, weights
+    from mvdiffusion_pack.host import inject, run, setup, weights
 
     model = weights.attach_weights(
         golden_model(weights_of, latents.shape[2], dtype), lambda: golden_caa(weights_of), strength
     )
-    caa = model.get_additional_models_with_key(run.KEY)[0].model.to(dtype)
+    caa = model.get_additional_models_with_key(setup.KEY)[0].model.to(dtype)
     options = model.model_options["transformer_options"] | {
         inject.RUN: run.Run(case_cameras(name), caa, strength, attention)
     }

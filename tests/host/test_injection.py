@@ -63,8 +63,8 @@ def test_fresh_blocks_fit_and_change_nothing(comfy, structure, strength, zero, s
     import comfy.ops
 
     from mvdiffusion_pack.caa.blocks import CAA
-    from mvdiffusion_pack.caa.fresh import fresh_weights
-    from mvdiffusion_pack.caa.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
     from mvdiffusion_pack.geometry.layouts import ring
     from mvdiffusion_pack.host import inject
     from mvdiffusion_pack.host.run import Run
@@ -94,8 +94,8 @@ def test_compiled_unet_follows_the_run(comfy):
     import comfy.ops
 
     from mvdiffusion_pack.caa.blocks import CAA
-    from mvdiffusion_pack.caa.fresh import fresh_weights
-    from mvdiffusion_pack.caa.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
     from mvdiffusion_pack.geometry.layouts import ring
     from mvdiffusion_pack.host import inject
     from mvdiffusion_pack.host.run import Run
@@ -207,17 +207,17 @@ def lora_of(model) -> dict[str, torch.Tensor]:
 def test_lora_before_or_after_is_the_plain_models(demo, when, caplog):
     import comfy.sd
 
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin, setup
 
-    blocks = demo.model.get_additional_models_with_key(run.KEY)[0]
+    blocks = demo.model.get_additional_models_with_key(setup.KEY)[0]
     plain = comfy_nodes.plain(demo.model)
     lora = lora_of(plain)
     demo.load()  # the sites stand in the UNet while the LoRA looks for its layers
     with_lora, _ = comfy.sd.load_lora_for_models(plain, None, lora, 1.0, 0.0)
     if when == "before":
-        patched = run.with_blocks(with_lora, blocks, 0.0)
+        patched = begin.with_blocks(with_lora, blocks, 0.0)
     else:
-        patched, _ = comfy.sd.load_lora_for_models(run.with_blocks(plain, blocks, 0.0), None, lora, 1.0, 0.0)
+        patched, _ = comfy.sd.load_lora_for_models(begin.with_blocks(plain, blocks, 0.0), None, lora, 1.0, 0.0)
     assert not [record for record in caplog.records if "NOT LOADED" in record.message]
     assert len(lora) > 20 and set(patched.patches) == set(with_lora.patches)
     expected = demo.sample(with_lora)
@@ -249,13 +249,13 @@ def hints(demo) -> torch.Tensor:
 def test_control_lora_is_the_plain_models(demo, hints):
     import comfy.controlnet
 
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin, setup
 
     plain = comfy_nodes.plain(demo.model)
     control = comfy.controlnet.ControlLora(control_weights(plain))
     positive = comfy_nodes.with_control(demo.positive, control, hints)
     expected = demo.sample(plain, positive=positive)
-    patched = run.with_blocks(plain, demo.model.get_additional_models_with_key(run.KEY)[0], 0.0)
+    patched = begin.with_blocks(plain, demo.model.get_additional_models_with_key(setup.KEY)[0], 0.0)
     assert torch.equal(demo.sample(patched, positive=positive), expected)
     assert not torch.equal(demo.sample(plain), expected)
 
@@ -278,8 +278,8 @@ def test_controlnet_takes_a_hint_per_view(demo, hints):
 def test_differently_patched_clones_coexist(demo):
     from functools import partial
 
-    from mvdiffusion_pack.caa.fresh import fresh_weights
-    from mvdiffusion_pack.caa.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.kinds import PANORAMA
+    from mvdiffusion_pack.caa.weights.random_weights import fresh_weights
     from mvdiffusion_pack.host.inject import unet_widths
     from mvdiffusion_pack.host.weights import attach_weights
 
@@ -336,18 +336,20 @@ def test_unloading_leaves_nothing(demo):
 
 
 def test_original_model_is_untouched(demo):
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin, setup
 
     plain = comfy_nodes.plain(demo.model)
     before = {key: str(value) for key, value in vars(plain).items() if key != "size"}
-    patched = run.with_blocks(plain, demo.model.get_additional_models_with_key(run.KEY)[0], 1.0)
-    run.with_cameras(patched, demo.cameras)
+    patched = begin.with_blocks(plain, demo.model.get_additional_models_with_key(setup.KEY)[0], 1.0)
+    begin.with_cameras(patched, demo.cameras)
     assert {key: str(value) for key, value in vars(plain).items() if key != "size"} == before
 
 
 def test_nodes_applied_twice_act_once(demo):
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin, setup
 
-    blocks = demo.model.get_additional_models_with_key(run.KEY)[0]
-    twice = run.with_cameras(run.with_cameras(run.with_blocks(demo.model, blocks, 1.0), demo.cameras), demo.cameras)
+    blocks = demo.model.get_additional_models_with_key(setup.KEY)[0]
+    twice = begin.with_cameras(
+        begin.with_cameras(begin.with_blocks(demo.model, blocks, 1.0), demo.cameras), demo.cameras
+    )
     assert torch.equal(demo.sample(twice), demo.sample())

@@ -110,7 +110,7 @@ def test_ten_published_steps_through_the_hosts_sampler_are_the_recorded_ones(rec
 def test_ten_steps_of_the_node_are_a_loop_that_feeds_nine_channels(recorded):
     import comfy.samplers
 
-    from mvdiffusion_pack.host import inject, run
+    from mvdiffusion_pack.host import inject, run, setup
     from mvdiffusion_pack.nodes.sampling import MultiViewKSampler
 
     model, data, sampling = recorded.model, recorded.data, recorded.sampling
@@ -118,7 +118,7 @@ def test_ten_steps_of_the_node_are_a_loop_that_feeds_nine_channels(recorded):
         model, recorded.cameras, recorded.cond, recorded.uncond, SEED, 10, 9.0, "ddim", "ddim_uniform", 1.0, 1
     ).args
 
-    caa = model.get_additional_models_with_key(run.KEY)[0].model
+    caa = model.get_additional_models_with_key(setup.KEY)[0].model
     options = model.model_options["transformer_options"] | {inject.RUN: run.Run(recorded.cameras, caa, 1.0)}
     inject.inject(model)
 

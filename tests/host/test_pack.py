@@ -99,11 +99,11 @@ def test_nodes_load_where_opencv_and_kornia_do_not(comfy, monkeypatch):
 
 
 def test_save_keeps_digits_that_the_models_precision_has_not(comfy, tmp_path):
-    from mvdiffusion_pack.caa.checkpoint import read_caa
-    from mvdiffusion_pack.host import run, weights
+    from mvdiffusion_pack.caa.weights.checkpoint import read_caa
+    from mvdiffusion_pack.host import setup, weights
 
     model = weights.attach_weights(golden_model(dtype=torch.float16), golden_caa, 1.0)
-    kept = model.get_additional_models_with_key(run.KEY)[0].model.state_dict()
+    kept = model.get_additional_models_with_key(setup.KEY)[0].model.state_dict()
     assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
     weights.save_weights(model, str(tmp_path / "a.safetensors"), torch.float32)
     saved = read_caa(tmp_path / "a.safetensors").tensors
@@ -111,21 +111,21 @@ def test_save_keeps_digits_that_the_models_precision_has_not(comfy, tmp_path):
 
 
 def test_blocks_of_an_fp8_model_are_kept_in_fp16(comfy):
-    from mvdiffusion_pack.host import run, weights
+    from mvdiffusion_pack.host import setup, weights
 
     plain = golden_model()
     plain.model.diffusion_model.dtype = torch.float8_e4m3fn  # what such a MODEL says of itself
     plain.model.model_config.unet_config["dtype"] = torch.float8_e4m3fn
     assert plain.model_dtype() == torch.float8_e4m3fn
     model = weights.attach_weights(plain, golden_caa, 1.0)
-    kept = model.get_additional_models_with_key(run.KEY)[0].model.state_dict()
+    kept = model.get_additional_models_with_key(setup.KEY)[0].model.state_dict()
     assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
 
 
 def test_save_writes_a_slim_file_that_loads_again(comfy, tmp_path, monkeypatch):
     import folder_paths
 
-    from mvdiffusion_pack.caa.checkpoint import read_caa
+    from mvdiffusion_pack.caa.weights.checkpoint import read_caa
     from mvdiffusion_pack.host.weights import attach_weights
     from mvdiffusion_pack.nodes.loaders import SaveMVDiffusion
 

@@ -73,7 +73,7 @@ def test_every_preview_has_the_shape_of_a_panorama(demo, progress):
 def test_last_preview_is_the_hosts_preview_of_each_view_stitched(demo, progress):
     import latent_preview
 
-    from mvdiffusion_pack.geometry.stitch import stitch
+    from mvdiffusion_pack.geometry.panorama.stitch import stitch
 
     _, denoised = custom_sampler(demo)
     latent_format = demo.model.model.latent_format
@@ -176,7 +176,7 @@ def test_model_without_cameras_shows_the_first_view_as_ever(demo, progress):
 
 def test_cameras_applied_twice_show_the_last(demo, progress):
     from mvdiffusion_pack.geometry.layouts import ring
-    from mvdiffusion_pack.host.run import with_cameras
+    from mvdiffusion_pack.host.begin import with_cameras
 
     demo.sample(with_cameras(demo.model, ring(4, 20.0, 64, 64)))
     assert [picture.shape for picture in pictures(progress)] == [(WIDTH // 2, WIDTH, 3)] * 2
@@ -185,7 +185,7 @@ def test_cameras_applied_twice_show_the_last(demo, progress):
 def test_other_callbacks_than_the_hosts_are_left_alone(demo, progress):
     import comfy.sample
 
-    from mvdiffusion_pack.host.run import with_cameras
+    from mvdiffusion_pack.host.begin import with_cameras
 
     steps = []
     latents = torch.zeros(4, 4, VIEW, VIEW)

@@ -37,7 +37,7 @@ def demo(comfy):
 def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
     import comfy.samplers
 
-    from mvdiffusion_pack.host import inject, run
+    from mvdiffusion_pack.host import inject, run, setup
     from mvdiffusion_pack.nodes.sampling import MultiViewKSampler
 
     model, cond, uncond = golden
@@ -48,7 +48,7 @@ def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
 
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", 10)
-    caa = model.get_additional_models_with_key(run.KEY)[0].model
+    caa = model.get_additional_models_with_key(setup.KEY)[0].model
     options = model.model_options["transformer_options"] | {inject.RUN: run.Run(cameras, caa, 1.0)}
     inject.inject(model)
 
@@ -68,10 +68,10 @@ def test_ten_steps_are_a_loop_over_the_hosts_sigmas(golden):
 
 
 def test_published_loop_is_the_recorded_one(golden):
-    from mvdiffusion_pack.host import inject, run
+    from mvdiffusion_pack.host import inject, run, setup
 
     model, cond, uncond = golden
-    caa = model.get_additional_models_with_key(run.KEY)[0].model
+    caa = model.get_additional_models_with_key(setup.KEY)[0].model
     options = model.model_options["transformer_options"] | {inject.RUN: run.Run(case_cameras("pano"), caa, 1.0)}
     inject.inject(model)
     alphas = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0)
@@ -120,9 +120,9 @@ def test_result_is_finite_and_varied_and_follows_the_seed(demo):
 
 
 def at_strength(demo, strength: float):
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import begin, setup
 
-    return run.with_blocks(demo.model, demo.model.get_additional_models_with_key(run.KEY)[0], strength)
+    return begin.with_blocks(demo.model, demo.model.get_additional_models_with_key(setup.KEY)[0], strength)
 
 
 def test_strength_zero_is_bit_identical_to_the_plain_model(demo):
@@ -132,9 +132,9 @@ def test_strength_zero_is_bit_identical_to_the_plain_model(demo):
 
 
 def test_strength_blends_between_the_plain_features_and_the_blocks(demo):
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.host import run, setup
 
-    caa = demo.model.get_additional_models_with_key(run.KEY)[0].model
+    caa = demo.model.get_additional_models_with_key(setup.KEY)[0].model
     x = torch.randn((4, 64, 8, 8), generator=torch.manual_seed(3))
     with torch.inference_mode():
         zero, half, one = (run.Run(demo.cameras, caa, s).apply("encoder.0", x) for s in (0.0, 0.5, 1.0))
@@ -143,31 +143,31 @@ def test_strength_blends_between_the_plain_features_and_the_blocks(demo):
 
 
 def test_plain_attention_rules_the_fast_way_out(demo, monkeypatch):
-    from mvdiffusion_pack.caa import fast
-    from mvdiffusion_pack.host import run
+    from mvdiffusion_pack.caa.attention import fast
+    from mvdiffusion_pack.host import begin, setup
 
     expected = demo.sample()
-    patcher = demo.model.get_additional_models_with_key(run.KEY)[0]
+    patcher = demo.model.get_additional_models_with_key(setup.KEY)[0]
     monkeypatch.setattr(fast, "attend", lambda *_: pytest.fail("the fast way was taken"))
-    plainly = demo.sample(run.with_blocks(demo.model, patcher, 1.0, "plain"))
+    plainly = demo.sample(begin.with_blocks(demo.model, patcher, 1.0, "plain"))
     assert not torch.equal(plainly, expected)
     assert relative_error(plainly, expected) < 1e-4
 
 
 @pytest.mark.parametrize("attention", ["auto", "plain"])
 def test_little_free_memory_changes_nothing_but_the_pieces(demo, monkeypatch, attention):
-    from mvdiffusion_pack.caa.memory import Memory
-    from mvdiffusion_pack.host import run, views
+    from mvdiffusion_pack.caa.attention.memory import Memory
+    from mvdiffusion_pack.host import begin, run, setup
 
-    patcher, free_bytes = demo.model.get_additional_models_with_key(run.KEY)[0], []
-    model = run.with_blocks(demo.model, patcher, 1.0, attention)
+    patcher, free_bytes = demo.model.get_additional_models_with_key(setup.KEY)[0], []
+    model = begin.with_blocks(demo.model, patcher, 1.0, attention)
     expected = demo.sample(model)
 
     def within(free: int, on_cpu: bool, free_on_cpu: int) -> Memory:
         free_bytes.append(free)
         return Memory.within(2**20, on_cpu, 2**20)
 
-    monkeypatch.setattr(views, "Memory", SimpleNamespace(within=within))
+    monkeypatch.setattr(run, "Memory", SimpleNamespace(within=within))
     assert relative_error(demo.sample(model), expected) < 1e-4
     assert len(free_bytes) == 1 and free_bytes[0] > 2**26
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mvdiffusion_pack.geometry.layouts import ring
-from mvdiffusion_pack.geometry.source import source_camera, source_to_views
-from mvdiffusion_pack.geometry.stitch import Overlay, stitch
+from mvdiffusion_pack.geometry.panorama.source import source_camera, source_to_views
+from mvdiffusion_pack.geometry.panorama.stitch import Overlay, stitch
 
 pytestmark = pytest.mark.host
 
@@ -160,5 +160,5 @@ def test_sampling_keeps_to_the_photo(demo):
 
 
 def test_a_source_that_touches_no_view_says_where_it_points(comfy):
-    with pytest.raises(ValueError, match=r"touches no view\. It looks to yaw 0\.0, pitch 85\.0 degrees"):
+    with pytest.raises(ValueError, match=r"touches no view\. It looks towards yaw 0\.0, pitch 85\.0 degrees"):
         into_views(noise(1, 64, 64, 3), (0.0, 85.0, 0.0, 10.0))

@@ -93,7 +93,7 @@ def test_panorama_weights_leave_the_unet_as_it_is(comfy, tmp_path):
 
 
 def test_slim_file_leaves_the_unet_as_it_is_and_says_so(comfy, tmp_path, caplog):
-    from mvdiffusion_pack.caa.checkpoint import write_slim
+    from mvdiffusion_pack.caa.weights.checkpoint import write_slim
 
     write_slim(tmp_path / "slim.safetensors", golden_caa("depth"), torch.float32)
     model = golden_model("depth", 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mvdiffusion_pack.scenes.captions import caption
+from mvdiffusion_pack.scenes.captions import caption, captions_of
 from mvdiffusion_pack.scenes.furniture import Finish, Piece, on
 from mvdiffusion_pack.scenes.paths import walk
 from mvdiffusion_pack.scenes.render import render
@@ -33,6 +33,12 @@ def test_what_hardly_shows_is_not_named():
     things = torch.zeros(100, 100, dtype=torch.int64)
     things[0, :5] = 3
     assert "sofa" not in caption(ROOM, things)
+
+
+def test_every_view_has_its_own_caption():
+    things = torch.tensor([0, 3, 1]).view(3, 1, 1).expand(3, 4, 4)
+    assert captions_of(ROOM, things) == [caption(ROOM, view) for view in things]
+    assert len(set(captions_of(ROOM, things))) == 3
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -44,6 +44,15 @@ def test_a_walk_is_decided_by_its_seed():
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
+def test_a_walk_is_the_same_on_every_machine():
+    poses = walk(random_room(1), 8, 24, 32, 24).cam_to_world
+    expected = torch.tensor(
+        [[-0.4687284882, -1.4820279314, -0.0275492380], [0.5312715118, -1.4820279314, 2.6724507620]]
+    )
+    torch.testing.assert_close(poses[[0, -1], :3, 3], expected.double(), atol=1e-6, rtol=0)
+    assert poses.sum().item() == pytest.approx(16.21358268921303, abs=1e-6)
+
+
 def test_what_a_walk_sees_is_not_nearer_than_its_clearance_at_eye_level():
     room = random_room(5)
     cameras = walk(room, 3, 3, 31, 23)

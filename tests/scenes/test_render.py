@@ -132,7 +132,7 @@ def test_edges_are_near_those_of_a_large_rendering():
 def test_the_size_of_pieces_does_not_show():
     room = random_room(1)
     cameras = walk(room, 0, 2, 40, 30)
-    whole, pieces = (render(room, cameras, 2, pairs=pairs) for pairs in (2**24, 2**14))
+    whole, pieces = (render(room, cameras, 2, pairs=pairs, engine="torch") for pairs in (2**24, 2**14))
     assert torch.equal(whole.depth, pieces.depth) and torch.equal(whole.things, pieces.things)
     torch.testing.assert_close(whole.images, pieces.images, atol=1e-5, rtol=0)
 
@@ -171,7 +171,7 @@ def test_no_samples_are_refused():
 def test_a_device_renders_what_the_cpu_does():
     room = random_room(1)
     cameras = walk(room, 0, 2, 64, 48)
-    here, there = render(room, cameras), render(room, cameras, device="cuda")
+    here, there = render(room, cameras, engine="torch"), render(room, cameras, device="cuda")
     # Rays along edges may fall to either side.
     assert ((there.depth.cpu() - here.depth).abs() < 1e-4).double().mean() > 0.998
     assert (there.images.cpu() - here.images).abs().mean() < 1e-3

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -97,6 +98,18 @@ def test_requirements_without_comments(tmp_path: Path):
     file = tmp_path / "requirements.txt"
     file.write_text("# a\n\na==1 # b\n  c>=2\n", encoding="utf-8")
     assert requirements(file) == ["a==1", "c>=2"]
+
+
+def test_tools_of_the_test_command_stand_in_pyproject_alone():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
+    project = tomllib.loads((environment.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert environment.development_requirements() == project["optional-dependencies"]["dev"]
+
+
+def test_the_hook_before_commits_is_the_ruff_of_the_test_command():
+    hook = (environment.ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    version = re.search(r"ruff-pre-commit\n    rev: v(\S+)", hook)[1]
+    assert f"ruff=={version}" in environment.development_requirements()
 
 
 def test_equal_versions_need_no_folder(tmp_path: Path):

@@ -62,7 +62,7 @@ def text_of(node: ast.AST) -> str:
 @pytest.fixture(scope="module")
 def messages() -> list[str]:
     """Every text in the source of the pack."""
-    files = [file for folder in ("nodes", "host", "caa", "geometry") for file in (ROOT / folder).glob("*.py")]
+    files = [file for folder in ("nodes", "host", "caa", "geometry") for file in (ROOT / folder).rglob("*.py")]
     return [text_of(node) for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
 
 

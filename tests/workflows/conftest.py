@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory):
 
 def example_panorama() -> np.ndarray:
     """(512, 1024, 3) bytes of a panorama with detail in every direction."""
-    from mvdiffusion_pack.geometry.equirect import equirect_directions
+    from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions
 
     return (255 * detailed(equirect_directions(1024, 512))).round().byte().numpy()
 

@@ -15,8 +15,8 @@ from front_end import browser_tests, chromium, new_page, open_front_end
 from in_process import ROOT
 from PIL import Image
 
-from mvdiffusion_pack.geometry.equirect import equirect_to_views
 from mvdiffusion_pack.geometry.layouts import ring
+from mvdiffusion_pack.geometry.panorama.equirect import equirect_to_views
 
 FILES = sorted((ROOT / "workflows").glob("*.json"))
 DROP = """async ([name, text]) => {

@@ -57,8 +57,8 @@ def test_flythrough_is_a_video_of_1280_by_720(flythrough):
 
 
 def test_flythrough_turns_once_around_to_the_right(flythrough):
-    from mvdiffusion_pack.geometry.equirect import equirect_to_views
     from mvdiffusion_pack.geometry.layouts import ring
+    from mvdiffusion_pack.geometry.panorama.equirect import equirect_to_views
 
     panorama, frames = flythrough
     views, _ = equirect_to_views(torch.from_numpy(panorama)[None] / 255, ring(FRAMES // 8, 90, 1280, 720))

@@ -63,7 +63,7 @@ def outpainted(server: comfy_host.Server) -> dict[str, np.ndarray]:
 
 def photo_in_panorama(pixels: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Where a panorama shows a photo, 90 degrees wide and straight ahead, except near its edges; its colours there."""
-    from mvdiffusion_pack.geometry.equirect import equirect_directions
+    from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions
 
     height, across = pixels.shape[0], pixels.shape[1]
     x, y, z = equirect_directions(width, width // 2).numpy().transpose(2, 0, 1)

@@ -9,21 +9,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
 
-from ...geometry.layouts import ring
 from ...scenes.captions import caption
-from ...scenes.paths import CLEARANCE, clearance
 from ...scenes.render import Rendering, render
 from ...scenes.room import Room, random_room
+from ...scenes.viewpoints import panorama_cameras
 
 VIEWS, FOV_DEG, SAMPLES = 16, 90.0, 2  # 22.5 degrees apart: two rings of 8
-GRID, SIDES, EYES = 0.15, 0.5, (1.4, 1.6)  # metres
 HELD_OUT = range(64)  # seeds that nothing is trained on
 FIRST_SEED = 1000  # of the rooms that are trained on
 
@@ -80,22 +77,8 @@ def render_rooms(folder: Path, seeds: Sequence[int], size: int, said: Callable[[
 
 def room_views(seed: int, size: int) -> tuple[Room, int, Rendering]:
     """The room of a seed, the yaw of its first view in whole degrees, and its views."""
-    room, rng = random_room(seed), Random(seed)
-    yaw = rng.randrange(360)
-    cameras = ring(VIEWS, FOV_DEG, size, size, float(yaw))
-    cam_to_world = cameras.cam_to_world.clone()
-    cam_to_world[:, :3, 3] = _place(room, rng)
-    return room, yaw, render(room, replace(cameras, cam_to_world=cam_to_world), SAMPLES)
-
-
-def _place(room: Room, rng: Random) -> torch.Tensor:
-    """(3,) where one stands: anywhere that is free."""
-    x, z = (torch.arange(SIDES - s / 2, s / 2 - SIDES, GRID, dtype=torch.float64) for s in (room.size[0], room.size[2]))
-    grid = torch.stack(torch.meshgrid(x, z, indexing="ij"), -1).view(-1, 2)
-    free = clearance(room, grid)
-    grid = grid[free >= min(2 * CLEARANCE, free.max().item())]
-    x, z = grid[rng.randrange(len(grid))].tolist()
-    return torch.tensor([x, -rng.uniform(*EYES), z], dtype=torch.float64)
+    room, yaw = random_room(seed), Random(seed).randrange(360)
+    return room, yaw, render(room, panorama_cameras(room, seed, VIEWS, FOV_DEG, size, size, float(yaw)), SAMPLES)
 
 
 def _complete_lines(folder: Path) -> list[dict]:

@@ -1,0 +1,1 @@
+"""Correspondence-aware attention: the plain way, the fast way, and the kernels."""

@@ -1,0 +1,201 @@
+"""What attention needs of the cameras, on the device: made once per run, then only read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from ...geometry.correspondence import Correspondences, Pair, SampleTable
+from .codes import code_of_zero, position_code
+from .memory import Memory
+from .projected import Bias, Codes
+from .reads import Batch, Reads, kept_codes
+from .softmax import accumulation_dtype
+
+OUTSIDE = -3.0  # normalised coordinate whose bilinear taps all lie outside of any map
+PIECE = 2**16  # samples whose codes are held in float64 at once
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class PlainTable:
+    """One `SampleTable` ready for the plain attention.
+
+    query: (n,) which queries the rows belong to.
+    grid: (n, S, 2) normalised sample positions for `grid_sample(align_corners=False)`; invalid ones lie outside, and so
+        read zero. fp32 at least: fp16 could not name a pixel of a large map.
+    code: (n, S, C) position codes in the features' dtype, zero where invalid.
+    """
+
+    query: torch.Tensor
+    grid: torch.Tensor
+    code: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """P pairs of views that share a table and whose query views are distinct.
+
+    query_views, key_views: (P,) int64, among the B V views of the batch.
+    """
+
+    table: int
+    query_views: torch.Tensor
+    key_views: torch.Tensor
+
+    def queries(self, pixels: torch.Tensor, size: int) -> torch.Tensor:
+        """(P n,) numbers, among the B V h w queries of the batch, of n query pixels; `size` is h w."""
+        return (self.query_views[:, None] * size + pixels).flatten()
+
+
+class Tables:
+    """The tables of one run at one feature size. Geometry and codes are computed in float64 on the CPU, then cast.
+
+    What follows from cameras and weights stays on the device for the run, as far as `memory` allows; of the rest, codes
+    wait in the CPU's memory, or are made anew where that is short, too, and projected at each use. `fast`: whether
+    attention may take the way of fast.py.
+    """
+
+    def __init__(self, correspondences: Correspondences, memory: Memory | None = None, fast: bool = True) -> None:
+        self.correspondences = correspondences
+        self.memory = memory or Memory()
+        self.fast = fast
+        self._made: dict[tuple, Any] = {}
+
+    def groups(self, batch: int, device: torch.device) -> list[Group]:
+        """All pairs of a batch of that many panoramas, grouped."""
+        return self._once(("groups", batch, device), lambda: _groups(self.correspondences, batch, device))
+
+    def plain(self, table: int, bands: torch.Tensor, like: torch.Tensor) -> PlainTable:
+        """Table number `table` for features of the dtype and device of `like`; `bands` are (N,) frequencies."""
+        samples, place = self.correspondences.tables[table], (table, like.dtype, like.device)
+
+        def code() -> torch.Tensor:
+            parts = _codes(samples.code, samples.cosines, samples.valid, bands)
+            return torch.cat([part.to(like.dtype) for part in parts])
+
+        return PlainTable(
+            self._once(("query", *place), lambda: samples.query.to(like.device)),
+            self._once(("grid", *place), lambda: self._grid(samples, like)),
+            self._kept(("code", *place, tuple(bands.tolist())), code, like).to(like.device),
+        )
+
+    def reads(self, like: torch.Tensor) -> Reads:
+        """All tables as the fast attention reads them, on the device of `like`."""
+        dtype = accumulation_dtype(like.dtype)
+        return self._once(("reads", dtype, like.device), lambda: Reads.of(self.correspondences, dtype, like.device))
+
+    def batches(self, panoramas: int, like: torch.Tensor) -> list[Batch]:
+        """Those of `reads` in a batch of that many panoramas: queries and views count through all of them."""
+
+        def make() -> list[Batch]:
+            views = torch.arange(panoramas, device=like.device)[:, None, None] * self.correspondences.views
+            size = self.correspondences.height * self.correspondences.width
+            return [
+                Batch(
+                    batch.rows,
+                    (batch.query + views * size).flatten(0, 1),
+                    (batch.key_view + views).flatten(0, 1).int(),
+                )
+                for batch in self.reads(like).batches
+            ]
+
+        return self._once(("batches", panoramas, like.device), make)
+
+    def query_code(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """(C,) the code of queries; of depth, whose code is half as long, it is zero."""
+        key = "query code", like.dtype, like.device, tuple(bands.tolist())
+        return self._once(key, lambda: code_of_zero(bands)[: like.shape[-1]].to(like))
+
+    def codes(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """(R, S, C) codes of the rows of `reads`, less their means over C; on the CPU where memory is short."""
+
+        def make() -> torch.Tensor:
+            kept = kept_codes(self.correspondences)
+            codes = torch.empty(*kept[0].shape[:2], like.shape[-1], dtype=like.dtype)
+            first = 0
+            for part in _codes(*kept, bands):
+                codes[first : first + len(part)] = part - part.mean(-1, keepdim=True)
+                first += len(part)
+            return codes
+
+        return self._kept(("centred", like.dtype, like.device, tuple(bands.tolist())), make, like)
+
+    def projected(self, layer: nn.Module, norm: nn.Module, bands: torch.Tensor, like: torch.Tensor) -> Codes | None:
+        """The codes of `codes`, projected by the layer; None where memory is short: they are projected at each use."""
+
+        def make() -> Codes | None:
+            codes = self.codes(bands, like)
+            on_device = codes.device == like.device
+            if not (on_device and self.memory.keep_projected(2 * codes.numel() * codes.element_size())):
+                return None
+            at_once = max(1, self.memory.piece_bytes // (4 * codes.shape[1] * codes.shape[2]))
+            return Codes.of(layer, norm, self.bias(layer, norm, like), codes, at_once)
+
+        return self._once(("projected", layer, like.dtype, like.device), make)
+
+    def bias(self, layer: nn.Module, norm: nn.Module, like: torch.Tensor) -> Bias:
+        """What the layer gives to samples that see nothing."""
+        return self._once(("bias", layer, like.dtype, like.device), lambda: Bias.of(layer, norm, like))
+
+    def _once(self, key: tuple, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _grid(self, table: SampleTable, like: torch.Tensor) -> torch.Tensor:
+        size = torch.tensor([self.correspondences.width, self.correspondences.height], dtype=torch.float64)
+        normalised = torch.where(table.valid[..., None], (2 * table.coords + 1) / size - 1, OUTSIDE)
+        return normalised.to(accumulation_dtype(like.dtype)).to(like.device)
+
+    def _kept(self, key: tuple, make: Callable[[], torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+        """Codes, made once and kept on the device of `like` or on the CPU, as far as memory allows."""
+        if key in self._made:
+            return self._made[key]
+        code = make()
+        size = code.numel() * code.element_size()
+        if self.memory.keep_code(size):
+            self._made[key] = code.to(like.device)
+        elif self.memory.keep_waiting(size):
+            self._made[key] = code
+        return self._made.get(key, code)
+
+
+def split(rows: slice, at_once: int) -> Iterator[slice]:
+    """Parts of a range, `at_once` long, or of one element."""
+    for start in range(rows.start, rows.stop, max(1, at_once)):
+        yield slice(start, min(start + max(1, at_once), rows.stop))
+
+
+def _groups(correspondences: Correspondences, batch: int, device: torch.device) -> list[Group]:
+    """The pairs by table; a query view that uses one table twice (two views) has its second pair in another group."""
+    members: dict[tuple[int, int], list[Pair]] = {}
+    for pair in correspondences.pairs:
+        turn = 0
+        while any(other.query_view == pair.query_view for other in members.get((pair.table, turn), ())):
+            turn += 1
+        members.setdefault((pair.table, turn), []).append(pair)
+    first = correspondences.views * torch.arange(batch)[:, None]
+    return [
+        Group(
+            table,
+            (first + torch.tensor([pair.query_view for pair in group])).flatten().to(device),
+            (first + torch.tensor([pair.key_view for pair in group])).flatten().to(device),
+        )
+        for (table, _), group in members.items()
+    ]
+
+
+def _codes(
+    code: torch.Tensor, cosines: torch.Tensor | None, valid: torch.Tensor, bands: torch.Tensor
+) -> Iterator[torch.Tensor]:
+    """(n, S, C) position codes of a table's numbers, zero where invalid, in pieces: float64 never holds all."""
+    rows = max(1, PIECE // code.shape[1])
+    for first in range(0, max(1, len(code)), rows):  # at least one piece, if an empty one
+        part = slice(first, first + rows)
+        halves = None if cosines is None else cosines[part]
+        yield position_code(code[part], bands, halves) * valid[part][..., None]

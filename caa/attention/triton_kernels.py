@@ -1,0 +1,126 @@
+"""The fast attention as two Triton kernels: `scales` finds the spread of every sample, `attend` does the rest.
+
+Only compiled.py imports this file, and only where it is used. The kernels walk through `Reads`: for a block of queries,
+through the entries of each; for each entry, through its S samples; for each sample, through its four pixels. Sums are
+fp32. What sets the bounds of loops is a constant of the program: a handful of programs serve a model.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from .projected import Codes, Projection
+from .reads import Reads
+from .softmax import HEAD, SCALE
+
+BLOCK = 16  # queries per program
+CHUNK = 64  # channels per step of a sum over all
+
+
+@triton.jit
+def scales_kernel(
+    maps, codes, pixels, weights, entry_rows, entry_views, scales,
+    size, views, eps,
+    width: tl.constexpr, entries: tl.constexpr, samples: tl.constexpr, block: tl.constexpr, chunk: tl.constexpr,
+):  # fmt: skip
+    """scales[b, v, query, entry, sample] = 1 / sqrt(mean over C of (read + code)^2 + eps)."""
+    query = tl.program_id(0) * block + tl.arange(0, block)
+    view = tl.program_id(1)
+    entry = tl.program_id(2)
+    inside = query < size
+    place = ((view % views) * size + query) * entries + entry
+    row = tl.load(entry_rows + place, mask=inside, other=-1)
+    some = row >= 0
+    if tl.max(row, 0) >= 0:
+        key_view = tl.load(entry_views + place, mask=some, other=0) + (view // views) * views
+        first = key_view.to(tl.int64) * size
+        out = (view.to(tl.int64) * size + query) * entries + entry
+        for sample in range(samples):
+            at = row.to(tl.int64) * samples + sample
+            total = tl.zeros([block], tl.float32)
+            for start in range(0, width, chunk):
+                channel = start + tl.arange(0, chunk)
+                mask = some[:, None] & (channel < width)[None, :]
+                z = tl.load(codes + at[:, None] * width + channel[None, :], mask=mask, other=0.0).to(tl.float32)
+                for tap in range(4):
+                    pixel = first + tl.load(pixels + at * 4 + tap, mask=some, other=0)
+                    weight = tl.load(weights + at * 4 + tap, mask=some, other=0.0)
+                    read = tl.load(maps + pixel[:, None] * 2 * width + channel[None, :], mask=mask, other=0.0)
+                    z += weight[:, None] * read.to(tl.float32)
+                total += tl.sum(z * z, 1)
+            tl.store(scales + out * samples + sample, 1 / tl.sqrt(total / width + eps), mask=some)
+
+
+@triton.jit
+def attend_kernel(
+    queries, maps, values, code_keys, code_values, pixels, weights, valid, unseen, entry_rows, entry_views, scales,
+    attended, size, views, logit_scale,
+    width: tl.constexpr, entries: tl.constexpr, samples: tl.constexpr, block: tl.constexpr, head: tl.constexpr,
+):  # fmt: skip
+    """attended[b, v, query, head] = the softmax over all valid samples and `unseen` keys of logit and value 0."""
+    query = tl.program_id(0) * block + tl.arange(0, block)
+    view = tl.program_id(1)
+    channel = tl.program_id(2) * head + tl.arange(0, head)
+    own = channel[None, :]
+    inside = query < size
+    place = (view % views) * size + query
+    here = view.to(tl.int64) * size + query
+    q = tl.load(queries + here[:, None] * width + channel[None, :], mask=inside[:, None], other=0.0).to(tl.float32)
+    total = tl.load(unseen + place, mask=inside, other=1.0)
+    highest = tl.where(total > 0, 0.0, -1e30)
+    summed = tl.zeros([block, head], tl.float32)
+    for entry in range(entries):
+        row = tl.load(entry_rows + place * entries + entry, mask=inside, other=-1)
+        some = row >= 0
+        if tl.max(row, 0) >= 0:
+            key_view = tl.load(entry_views + place * entries + entry, mask=some, other=0) + (view // views) * views
+            first = key_view.to(tl.int64) * size
+            for sample in range(samples):
+                at = row.to(tl.int64) * samples + sample
+                seen = some & (tl.load(valid + at, mask=some, other=0) != 0)
+                mask = seen[:, None]
+                code = at[:, None]
+                key = tl.load(code_keys + code * width + own, mask=mask, other=0.0).to(tl.float32)
+                value = tl.load(code_values + code * width + own, mask=mask, other=0.0).to(tl.float32)
+                for tap in range(4):
+                    pixel = (first + tl.load(pixels + at * 4 + tap, mask=seen, other=0))[:, None]
+                    weight = tl.load(weights + at * 4 + tap, mask=seen, other=0.0)[:, None]
+                    key_read = tl.load(maps + pixel * 2 * width + width + own, mask=mask, other=0.0)
+                    value_read = tl.load(values + pixel * width + own, mask=mask, other=0.0)
+                    key += weight * key_read.to(tl.float32)
+                    value += weight * value_read.to(tl.float32)
+                scale = tl.load(scales + (here * entries + entry) * samples + sample, mask=seen, other=0.0)
+                logit = tl.where(seen, tl.sum(q * key, 1) * scale * logit_scale, -1e30)
+                higher = tl.maximum(highest, logit)
+                fade = tl.exp(highest - higher)
+                share = tl.where(seen, tl.exp(logit - higher), 0.0)
+                total = total * fade + share
+                summed = summed * fade[:, None] + (share * scale)[:, None] * value
+                highest = higher
+    result = summed / total[:, None]
+    target = attended + here[:, None] * width + channel[None, :]
+    tl.store(target, result.to(attended.dtype.element_ty), mask=inside[:, None])
+
+
+def attend(query: torch.Tensor, pixels: Projection, codes: Codes, reads: Reads, eps: float) -> torch.Tensor:
+    """(N, C) attended values less W_v b of (N, C) queries, N = B V h w, over projected pixels (N, C)."""
+    width, samples, entries = query.shape[1], reads.pixel.shape[1], reads.entry_row.shape[1]
+    size = len(reads.unseen) // reads.views
+    views = len(query) // size
+    blocks = triton.cdiv(size, BLOCK)
+    scales = torch.empty((len(query), entries, samples), dtype=torch.float32, device=query.device)
+    valid = reads.valid.view(torch.uint8)
+    walked = reads.entry_row, reads.entry_view
+    scales_kernel[blocks, views, entries](
+        pixels.read, codes.centred, reads.pixel, reads.weight, *walked, scales,
+        size, reads.views, eps, width=width, entries=entries, samples=samples, block=BLOCK, chunk=CHUNK,
+    )  # fmt: skip
+    attended = torch.empty_like(query)
+    attend_kernel[blocks, views, width // HEAD](
+        query, pixels.read, pixels.value, codes.key, codes.value, reads.pixel, reads.weight, valid, reads.unseen,
+        *walked, scales, attended, size, reads.views, SCALE,
+        width=width, entries=entries, samples=samples, block=BLOCK, head=HEAD,
+    )  # fmt: skip
+    return attended

@@ -1,0 +1,229 @@
+"""The three kinds of published weights, and how a file is told to be one of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ...geometry.input_error import InputError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What distinguishes one kind of weights; everything else about the blocks is the same.
+
+    name: also the value of `kind` in the metadata of slim files.
+    scene: the kind of scene that they know, `Scene.kind`.
+    base: the model whose UNet the published weights belong to, for people to read.
+    in_channels: inputs of the UNet that the blocks were trained with.
+    middle: where the middle block's CAA sits: 'inside' (between its first residual layer and its attention) or 'end'.
+    code_dims: how many coordinates the position code has: 2 displacements, or 1 difference of depths.
+    residual: a residual block follows each attention block.
+    condition: the file holds the branches of the image condition (interpolation between key frames).
+    tuned: the UNet in the file was trained together with the blocks; else it is SD 2's own.
+    """
+
+    name: str
+    scene: str
+    base: str
+    in_channels: int
+    middle: str
+    code_dims: int
+    residual: bool
+    condition: bool
+    tuned: bool
+
+    @property
+    def attention_prefix(self) -> str:
+        """Where `transformer.*` and `pe.*` stand within a block's keys."""
+        return "attn1." if self.residual else ""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels of the blocks, level by level: SD 2's are (320, 640, 1280, 1280), 1280, (1280, 1280, 640, 320)."""
+
+    encoder: tuple[int, ...]
+    mid: int
+    decoder: tuple[int, ...]
+
+    def by_block(self) -> dict[str, int]:
+        """{'encoder.0': width, ..., 'mid': width, 'decoder.0': width, ...}"""
+        encoder = {f"encoder.{level}": width for level, width in enumerate(self.encoder)}
+        decoder = {f"decoder.{level}": width for level, width in enumerate(self.decoder)}
+        return {**encoder, "mid": self.mid, **decoder}
+
+
+_AROUND = {
+    "scene": "panorama",
+    "middle": "inside",
+    "code_dims": 2,
+    "residual": False,
+    "condition": False,
+    "tuned": False,
+}
+PANORAMA = Kind("panorama", base="SD 2 (512-base)", in_channels=4, **_AROUND)
+OUTPAINTING = Kind("outpainting", base="SD 2 inpainting (512)", in_channels=9, **_AROUND)
+DEPTH = Kind(
+    "depth",
+    scene="sequence",
+    base="SD 2 depth",
+    in_channels=5,
+    middle="end",
+    code_dims=1,
+    residual=True,
+    condition=True,
+    tuned=True,
+)
+KINDS = {kind.name: kind for kind in (PANORAMA, OUTPAINTING, DEPTH)}
+
+
+def expected_shapes(kind: Kind, widths: Widths) -> dict[str, tuple[int, ...]]:
+    """Shapes of all that weights of this kind hold at these widths, frequencies included; named as in `CAAWeights`."""
+    shapes = {}
+    for block, width in widths.by_block().items():
+        shapes |= {f"{block}.{key}": shape for key, shape in _block_shapes(kind, width).items()}
+    return shapes | (_condition_shapes(widths) if kind.condition else {})
+
+
+def _block_shapes(kind: Kind, width: int) -> dict[str, tuple[int, ...]]:
+    attention = {
+        "transformer.attn1.to_q.weight": (width, width),
+        "transformer.attn1.to_k.weight": (width, width),
+        "transformer.attn1.to_v.weight": (width, width),
+        "transformer.attn1.to_out.weight": (width, width),
+        "transformer.attn1.to_out.bias": (width,),
+        "transformer.ff.net.0.proj.weight": (8 * width, width),
+        "transformer.ff.net.0.proj.bias": (8 * width,),
+        "transformer.ff.net.2.weight": (width, 4 * width),
+        "transformer.ff.net.2.bias": (width,),
+        **_norm_shapes("transformer.norm1", width),
+        **_norm_shapes("transformer.norm2", width),
+        "pe.freq_bands": (1, 1, width // (2 * kind.code_dims)),
+    }
+    shapes = {kind.attention_prefix + key: shape for key, shape in attention.items()}
+    if kind.residual:
+        for i in (1, 2):
+            shapes |= {f"resnet.conv{i}.weight": (width, width, 3, 3), **_norm_shapes(f"resnet.bn{i}", width)}
+    return shapes
+
+
+def _norm_shapes(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _condition_shapes(widths: Widths) -> dict[str, tuple[int, ...]]:
+    """The image condition: each branch is as wide as the tensor that it is added to."""
+    first = widths.encoder[0]
+    shapes = {"condition_conv_in.weight": (first, 5, 3, 3), "condition_conv_in.bias": (first,)}
+    down = (first, *widths.encoder[:-1])
+    up = (widths.mid, *widths.decoder[:-1])
+    for side, branches in (("down", down), ("up", up)):
+        for i, width in enumerate(branches):
+            branch = {
+                **_norm_shapes("norm1", first),
+                "conv1.weight": (width, first, 3, 3),
+                "conv1.bias": (width,),
+                **_norm_shapes("norm2", width),
+                "conv2.weight": (width, width, 1, 1),
+                "conv2.bias": (width,),
+            }
+            shapes |= {f"condition_{side}blocks.{i}.{key}": shape for key, shape in branch.items()}
+    return shapes
+
+
+def caa_prefix(keys: Iterable[str]) -> str | None:
+    """What stands before `cp_blocks_` in a file's keys: `mv_base_model.` in the authors', nothing in slim ones.
+
+    None: the file holds no CAA blocks.
+    """
+    for key in keys:
+        prefix, found, _ = key.partition("cp_blocks_")
+        if found:
+            return prefix
+    return None
+
+
+def identify(shapes: Shapes, metadata: Mapping[str, str]) -> Kind:
+    """The kind of weights in a file with these keys and shapes (as they stand in it) and this safetensors metadata.
+
+    Slim files hold no UNet: theirs is the kind that the metadata names, and without metadata panorama rather than
+    outpainting. Raises InputError, which says what the file is instead.
+    """
+    prefix = caa_prefix(shapes)
+    if prefix is None:
+        raise _what_else(shapes)
+    residual = any(key.startswith(f"{prefix}cp_blocks_") and ".resnet." in key for key in shapes)
+    kinds = [kind for kind in KINDS.values() if kind.residual == residual]
+    conv_in = shapes.get(f"{prefix}unet.conv_in.weight")
+    said = ""
+    if conv_in is not None:
+        said = f"a UNet whose first layer is {list(conv_in)}"
+        kinds = [kind for kind in kinds if conv_in[1:2] == (kind.in_channels,)]
+    elif "kind" in metadata:
+        said = f"the kind '{metadata['kind']}' in its metadata"
+        kinds = [kind for kind in kinds if kind.name == metadata["kind"]]
+    if not kinds:
+        blocks = "depth" if residual else "panorama"
+        raise InputError(f"the file holds {blocks} blocks beside {said}, which do not belong together", "get_again")
+    return kinds[0]
+
+
+class _Other(NamedTuple):
+    """What people choose by mistake: a pattern in its keys, what it is, and the name of what to do with it."""
+
+    keys: str
+    fact: str
+    remedy: str
+
+
+_SINGLE_VIEW = _Other(
+    r"^mv_base_model\.",
+    "holds no CAA blocks (depth_single_view is such a file, made before they are trained)",
+    remedy="multi_view_checkpoint",
+)
+_OTHERS = (  # the first that matches is taken, so the special ones lead
+    _Other(
+        r"lora_(up|down|A|B|a|b)\b|\.lora\.|hada_w1|lokr_w1", "is a LoRA, not MVDiffusion weights", remedy="load_lora"
+    ),
+    _Other(
+        r"^control_model\.|controlnet_|zero_convs\.|input_hint_block\.",
+        "is a ControlNet, not MVDiffusion weights",
+        remedy="load_controlnet",
+    ),
+    _SINGLE_VIEW,
+    _Other(
+        r"diffusion_model\.|^input_blocks\.|^(unet\.)?down_blocks\.",
+        "is a plain Stable Diffusion model without CAA blocks",
+        remedy="load_checkpoint",
+    ),
+    _Other(
+        r"^(vae\.|first_stage_model\.)?(en|de)coder\.(conv_in|mid|down|up)",
+        "is a VAE alone, not MVDiffusion weights",
+        remedy="load_vae",
+    ),
+    _Other(
+        r"text_model\.|transformer\.resblocks\.|^encoder\.block\.0\.layer",
+        "is a text encoder alone, not MVDiffusion weights",
+        remedy="load_clip",
+    ),
+)
+
+
+def _what_else(shapes: Shapes) -> InputError:
+    """What a file without CAA blocks is."""
+    if not shapes:
+        return InputError("the file holds no named tensors", "choose_weights")
+    single_view = r"^(mv_base_model\.)?unet\.conv_in\.weight$"
+    if any(re.search(single_view, key) and shapes[key][1:2] == (5,) for key in shapes):
+        return InputError(f"the file {_SINGLE_VIEW.fact}", _SINGLE_VIEW.remedy)
+    for other in _OTHERS:
+        if any(re.search(other.keys, key) for key in shapes):
+            return InputError(f"the file {other.fact}", other.remedy)
+    first = ", ".join(list(shapes)[:3])
+    fact = f"the file is not MVDiffusion's (no key has cp_blocks_ in it; its first keys are {first})"
+    return InputError(fact, "choose_weights")

@@ -1,0 +1,15 @@
+"""`InputError`: what geometry and weights say of input that they cannot use."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something given that cannot be used: a plain fact, with the values that show it.
+
+    Nodes say it to people: they put their title before it, and what would be right behind it. remedy: the name under
+    which nodes/remedies.py knows the latter; empty where the fact says enough.
+    """
+
+    def __init__(self, fact: str, remedy: str = "") -> None:
+        super().__init__(fact)
+        self.remedy = remedy

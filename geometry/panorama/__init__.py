@@ -1,0 +1,1 @@
+"""Equirectangular panoramas: views cut from them, joined to them, blended, laid over."""

@@ -1,0 +1,124 @@
+"""How a sampling run over all views begins.
+
+A MODEL carries its `Setup`. When sampling starts, `begin_run` checks everything against it and puts the run's `Windows`
+into the options of that run alone; `predict` finds them there, and they are gone with the run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from comfy.patcher_extension import PatcherInjection, WrappersMP
+
+from ..caa.blocks import CAA
+from ..geometry.scene import Scene
+from ..geometry.sequence.windows import Window
+from .checks import check_cameras, check_run
+from .inject import Site, eject, inject, run_site
+from .inputs import repeat_given_images
+from .preview import with_live_preview
+from .quirks import pixels_per_latent
+from .run import WINDOWS, Allowance, Run, Windows, predict
+from .setup import ATTENTION, KEY, Setup, change_setup, setup_of
+from .tensors import to_intermediate
+
+logger = logging.getLogger("MVDiffusion")
+
+
+def with_blocks(model, blocks_patcher, strength: float, attention: str = ATTENTION[0]):
+    """A clone of MODEL that runs the CAA blocks of `blocks_patcher` at `strength`; the original stays untouched."""
+    model = _with_setup(model, strength=strength, attention=attention)
+    model.set_additional_models(KEY, [blocks_patcher])
+    model.set_injections(KEY, [PatcherInjection(inject=inject, eject=eject)])
+    patches = model.model_options["transformer_options"].setdefault("patches", {})
+    handlers = patches.setdefault("forward_timestep_embed_patch", [])
+    if not any(layer_class is Site for layer_class, _ in handlers):
+        handlers.append((Site, run_site))
+    return model
+
+
+def with_cameras(model, cameras: Scene, windows: Sequence[Window] = (), known: torch.Tensor | None = None):
+    """A clone of MODEL that any sampler of the host samples over all views of `cameras`; the rest as in `Setup`."""
+    model = _with_setup(model, cameras=cameras, windows=tuple(windows), known=known)
+    wrappers = {
+        WrappersMP.PREPARE_SAMPLING: prepare_for_window,
+        WrappersMP.APPLY_MODEL: predict,
+        WrappersMP.SAMPLER_SAMPLE: partial(with_live_preview, cameras),
+    }
+    for place, wrapper in wrappers.items():
+        model.remove_wrappers_with_key(place, KEY)
+        model.add_wrapper_with_key(place, KEY, wrapper)
+    return model
+
+
+def _with_setup(model, **changes):
+    model = model.clone()
+    change_setup(model, **changes)
+    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, begin_run)
+    return model
+
+
+def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
+    """The host's OUTER_SAMPLE wrapper: checks the run before any model is loaded, then makes it and drops it."""
+    guider = executor.class_obj
+    setup = setup_of(guider)
+    patchers = guider.model_patcher.get_additional_models_with_key(KEY)
+    caa = patchers[0].model if patchers else None
+    check_run(setup, None if caa is None else caa.kind, guider, sampler, noise, latent_image, denoise_mask)
+    guider.conds = repeat_given_images(guider.conds, setup.cameras.views, noise.shape[0])
+    if caa is None:
+        logger.warning("This MODEL has no MVDiffusion blocks: its views are sampled together but will not agree.")
+    options = guider.model_options["transformer_options"]
+    options[WINDOWS] = _windows(setup, caa, guider.model_patcher.get_model_object("latent_format"))
+    try:
+        return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
+    finally:
+        options.pop(WINDOWS, None)
+
+
+def prepare_for_window(executor, model, noise_shape, conds, *args, **kwargs):
+    """The host's PREPARE_SAMPLING wrapper: makes room for the largest window instead of all views.
+
+    A ControlNet still sees all views at once: the host runs it before the windows are made.
+    """
+    setup = setup_of(model)
+    controlled = any("control" in entry for entries in conds.values() for entry in entries or ())
+    if setup.windows and not controlled:
+        scenes = noise_shape[0] // setup.cameras.views
+        noise_shape = [scenes * max(map(len, setup.windows)), *noise_shape[1:]]
+    return executor(model, noise_shape, conds, *args, **kwargs)
+
+
+def _windows(setup: Setup, caa: CAA | None, latent_format) -> Windows:
+    """What the views of a run are denoised by."""
+    cameras, allowance = setup.cameras, Allowance()
+    known = None if setup.known is None else latent_format.process_in(setup.known)
+    parts = []
+    for window in setup.windows or (tuple(range(cameras.views)),):
+        condition = None if known is None else _condition(known[list(window)])
+        whole = window == tuple(range(cameras.views))
+        seen_by = cameras if whole else cameras.subset(window)
+        parts.append((window, Run(seen_by, caa, setup.strength, setup.attention, condition, allowance)))
+    return Windows(cameras.views, parts)
+
+
+def _condition(known: torch.Tensor) -> torch.Tensor:
+    """(n, 5, h, w) image condition of a window over views whose first and last are known, from (n, 4, h, w) latents."""
+    condition = torch.zeros((len(known), 5, *known.shape[2:]), dtype=known.dtype, device=known.device)
+    for end in (0, -1):
+        condition[end, :4], condition[end, 4] = known[end], 1
+    return condition
+
+
+def empty_latent(model, cameras: Scene, panoramas: int) -> dict:
+    """MODEL's LATENT of zeros for `panoramas` x V views. Raises ValueError for cameras that cannot be sampled."""
+    check_cameras(cameras)
+    latent_format = model.get_model_object("latent_format")
+    ratio = pixels_per_latent(latent_format)
+    rows = panoramas * cameras.views
+    shape = rows, latent_format.latent_channels, cameras.height // ratio, cameras.width // ratio
+    return {"samples": to_intermediate(torch.zeros(shape)), "downscale_ratio_spacial": ratio}

@@ -1,0 +1,39 @@
+"""What the nodes have told a MODEL: it travels in the MODEL's transformer options until a run begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..geometry.scene import Scene
+from ..geometry.sequence.windows import Window
+
+KEY = "mvdiffusion"  # of everything that this pack adds to a MODEL
+ATTENTION = "auto", "plain"
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What the nodes have told a MODEL.
+
+    strength: of its CAA blocks; None: it has none. attention: how they attend, one of ATTENTION. cameras: its cameras.
+    windows: the views that are denoised together; none: all. known: (V, C, h, w) latents between which views are made:
+    the first and the last view of each window know theirs. None: nothing is known.
+    """
+
+    strength: float | None = None
+    attention: str = ATTENTION[0]
+    cameras: Scene | None = None
+    windows: tuple[Window, ...] = ()
+    known: torch.Tensor | None = None
+
+
+def setup_of(model) -> Setup:
+    """The `Setup` of a ModelPatcher or a guider; an empty one where no node of this pack has touched it."""
+    return model.model_options["transformer_options"].get(KEY, Setup())
+
+
+def change_setup(model, **changes) -> None:
+    """Changes fields of a ModelPatcher's `Setup`, in place: call it on a clone."""
+    model.model_options["transformer_options"][KEY] = replace(setup_of(model), **changes)

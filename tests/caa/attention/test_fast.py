@@ -1,0 +1,279 @@
+"""The fast attention against the plain one: over cameras, sizes and dtypes, in pieces, short of memory, compiled."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from published_files import frozen_weights
+
+from mvdiffusion_pack.caa.attention import compiled, fast
+from mvdiffusion_pack.caa.attention.codes import frequencies
+from mvdiffusion_pack.caa.attention.memory import Memory
+from mvdiffusion_pack.caa.attention.tables import Tables, split
+from mvdiffusion_pack.caa.blocks import PanoramaBlock
+from mvdiffusion_pack.geometry.correspondence import Correspondences, Pair, SampleTable, panorama_correspondences
+from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+AGREEMENT = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
+LAYOUTS = {
+    "ring": lambda fov, views: ring(views, fov, 128, 64, 10, 15),
+    "sphere": lambda fov, views: sphere(8, fov, 64, 64, 5),
+    "rings": lambda fov, views: rings(views, fov, 64, 128, 0, (0, 50)),
+}
+
+
+def block_of(width: int, dtype: torch.dtype, seed: int = 1) -> PanoramaBlock:
+    block = PanoramaBlock(width, torch.nn, dtype, None)
+    block.load_state_dict(frozen_weights({key: tuple(value.shape) for key, value in block.state_dict().items()}, seed))
+    return block
+
+
+def features(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.manual_seed(seed), dtype=torch.float64)
+
+
+def attended(
+    corr: Correspondences, x: torch.Tensor, *, memory: Memory | None = None, fast: bool = True
+) -> torch.Tensor:
+    """What a block adds to (B, V, C, h, w) features, computed on the GPU where there is one."""
+    block, bands = block_of(x.shape[2], x.dtype).to(DEVICE), frequencies(x.shape[2], 2)
+    with torch.inference_mode():
+        return block(x.to(DEVICE), Tables(corr, memory, fast), bands).cpu() - x
+
+
+def assert_agree(result: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+    assert expected.std() > 0.01
+    assert (result.double() - expected.double()).norm() <= tolerance * expected.double().norm()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    views=st.integers(2, 6),
+    fov=st.floats(60, 140),
+    batch=st.integers(1, 2),
+    stride=st.sampled_from([8, 16, 32]),
+    width=st.sampled_from([32, 96, 352]),
+    dtype=st.sampled_from(list(AGREEMENT)),
+    seed=st.integers(0, 9),
+)
+def test_fast_and_plain_agree(layout, views, fov, batch, stride, width, dtype, seed):
+    cameras = LAYOUTS[layout](fov, views)
+    corr = panorama_correspondences(cameras, cameras.height // stride, cameras.width // stride)
+    x = features(batch, cameras.views, width, corr.height, corr.width, seed=seed).to(dtype)
+    # Half precision is held to the plain attention in float32 of the same features.
+    exact = x if dtype in (torch.float32, torch.float64) else x.float()
+    assert_agree(attended(corr, x), attended(corr, exact, fast=False), AGREEMENT[dtype])
+
+
+def test_features_of_very_different_size_agree():
+    """Spreads from far below the LayerNorm's eps to far above it, and constant features, whose spread is zero."""
+    corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
+    x = features(1, 4, 64, 8, 8) * 10 ** torch.linspace(-6, 3, 64, dtype=torch.float64).view(8, 8)
+    x[0, 1] = 3.0
+    assert_agree(attended(corr, x), attended(corr, x, fast=False), 1e-10)
+
+
+def depth_like(views: int, size: int, seed: int) -> Correspondences:
+    """One sample a query and a table a pair, as depth maps give; queries read from one to all other views."""
+    stream = torch.manual_seed(seed)
+    pairs, tables = [], []
+    for query_view in range(views):
+        for key_view in {(query_view + step) % views for step in range(1, 2 + query_view % (views - 1))}:
+            coords = torch.rand((size * size, 1, 2), generator=stream, dtype=torch.float64) * (size + 1) - 1
+            valid = torch.rand((size * size, 1), generator=stream) > 0.4
+            code = torch.rand((size * size, 1, 2), generator=stream, dtype=torch.float64) * valid[..., None]
+            pairs.append(Pair(query_view, key_view, len(tables)))
+            tables.append(SampleTable(torch.arange(size * size), coords, valid, code))
+    return Correspondences(views, size, size, tuple(pairs), tuple(tables))
+
+
+def test_one_sample_and_many_neighbours_agree():
+    corr = depth_like(5, 6, 1)
+    x = features(2, 5, 64, 6, 6)
+    assert_agree(attended(corr, x), attended(corr, x, fast=False), 1e-10)
+
+
+def test_queries_that_see_nothing_in_any_view_agree():
+    """A ring too narrow to overlap: every key is invalid."""
+    corr = panorama_correspondences(ring(4, 30, 64, 64), 8, 8)
+    assert not any(table.valid.any() for table in corr.tables)
+    x = features(1, 4, 64, 8, 8)
+    assert_agree(attended(corr, x), attended(corr, x, fast=False), 1e-10)
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+def test_pieces_change_nothing(fast):
+    corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
+    x = features(2, 4, 32, 8, 8)
+    few = Memory(piece_bytes=8 * 3 * 9 * 32 * 8 * 5)  # five rows of all eight pairs at a time, of 32
+    assert_agree(attended(corr, x, memory=few, fast=fast), attended(corr, x, fast=fast), 1e-14)
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+def test_tables_that_hold_a_part_of_the_queries_each(fast):
+    """The same correspondences as twice as many pairs, of which each has every other query."""
+    corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
+    halves = [
+        SampleTable(table.query[part::2].contiguous(), table.coords[part::2], table.valid[part::2], table.code[part::2])
+        for table in corr.tables
+        for part in (0, 1)
+    ]
+    pairs = [replace(pair, table=2 * pair.table + part) for pair in corr.pairs for part in (0, 1)]
+    divided = replace(corr, pairs=tuple(pairs), tables=tuple(halves))
+    x, few = features(2, 4, 32, 8, 8), Memory(piece_bytes=8 * 3 * 9 * 32 * 8 * 5)
+    assert_agree(attended(divided, x, memory=few, fast=fast), attended(corr, x, fast=fast), 1e-14)
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+@pytest.mark.parametrize("waiting", [2**20, 0], ids=["waiting", "made anew"])
+def test_codes_beyond_the_allowance_change_nothing(fast, waiting):
+    corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
+    x, short = features(1, 4, 32, 8, 8), Memory(code_bytes=0, projected_bytes=0, waiting_bytes=waiting)
+    assert_agree(attended(corr, x, memory=short, fast=fast), attended(corr, x, fast=fast), 1e-13)
+
+
+@pytest.mark.parametrize(("waiting", "kept"), [(2**20, True), (0, False)])
+def test_codes_are_kept_as_long_as_memory_allows(waiting, kept):
+    corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
+    tables = Tables(corr, Memory(code_bytes=0, projected_bytes=0, waiting_bytes=waiting))
+    bands, like = frequencies(32, 2), torch.zeros(1, 32)
+    assert (tables.codes(bands, like) is tables.codes(bands, like)) == kept
+
+
+def test_what_a_ring_needs_does_not_grow_with_the_square_of_its_views():
+    few, many = (panorama_correspondences(ring(views, 90, 64, 64), 8, 8) for views in (8, 64))
+    like = torch.zeros(1)
+    assert len(many.pairs) == 8 * len(few.pairs)
+    assert len(Tables(many).reads(like).valid) < 2.5 * len(Tables(few).reads(like).valid)  # the views lie nearer
+
+
+def test_memory_is_a_small_part_of_what_is_free():
+    little, much = Memory.within(2**30, False, 2**30), Memory.within(2**36, False, 2**36)
+    assert little.piece_bytes + little.code_bytes + little.projected_bytes < 2**29
+    assert little.waiting_bytes < 2**29
+    assert much == Memory()
+    assert Memory.within(2**36, True, 2**36).piece_bytes < much.piece_bytes
+    assert Memory.within(0, False, 0).piece_bytes > 0
+
+
+def test_an_allowance_is_spent_once():
+    memory = Memory(code_bytes=10, projected_bytes=5, waiting_bytes=7)
+    assert [memory.keep_code(6), memory.keep_code(6), memory.keep_code(4)] == [True, False, True]
+    assert [memory.keep_projected(6), memory.keep_projected(5), memory.keep_projected(1)] == [False, True, False]
+    assert [memory.keep_waiting(6), memory.keep_waiting(2), memory.keep_waiting(1)] == [True, False, True]
+
+
+def test_what_follows_from_cameras_and_weights_is_made_once():
+    corr, x = panorama_correspondences(ring(4, 100, 64, 64), 8, 8), features(1, 4, 32, 8, 8)
+    block, bands, calls = block_of(32, torch.float64), frequencies(32, 2), []
+    block.transformer.attn1.to_k.register_forward_hook(lambda layer, args, result: calls.append(args[0].shape))
+    tables = Tables(corr)
+    with torch.inference_mode():
+        first = block(x, tables, bands)
+        in_first = len(calls)
+        assert torch.equal(block(x, tables, bands), first)
+    later = calls[in_first:]
+    assert later == [(4 * 64, 32)] and len(calls) > 2
+
+
+def test_training_takes_the_plain_way(monkeypatch):
+    monkeypatch.setattr(fast, "attend", lambda *_: pytest.fail("the fast way has no gradients for what it keeps"))
+    corr, x = panorama_correspondences(ring(4, 120, 64, 64), 4, 4), features(1, 4, 32, 4, 4)
+    block_of(32, torch.float64)(x, Tables(corr), frequencies(32, 2)).sum().backward()
+
+
+@given(st.integers(0, 50), st.integers(0, 40), st.integers(0, 60))
+def test_parts_of_a_range_are_all_of_it_in_order(start, count, at_once):
+    parts = list(split(slice(start, start + count), at_once))
+    assert [row for part in parts for row in range(part.start, part.stop)] == list(range(start, start + count))
+    assert all(1 <= part.stop - part.start <= max(1, at_once) for part in parts)
+
+
+# The Triton kernels: on a GPU, else in Triton's interpreter (tests/conftest.py turns it on).
+
+
+@pytest.fixture
+def kernels():
+    pytest.importorskip("triton", reason="Triton is not installed here")
+    from mvdiffusion_pack.caa.attention import triton_kernels as kernels
+
+    return kernels
+
+
+@pytest.mark.parametrize(
+    ("corr", "batch", "width"),
+    [
+        (panorama_correspondences(ring(4, 120, 64, 64), 5, 7), 2, 96),
+        (panorama_correspondences(rings(2, 130, 64, 64, 0, (0, 50)), 4, 4), 1, 64),
+        (panorama_correspondences(rings(1, 60, 64, 64, 0, (-40, 0, 40)), 6, 6), 1, 32),
+        (depth_like(4, 4, 2), 1, 64),
+    ],
+    ids=["ring", "two rings", "column", "one sample"],
+)
+def test_kernels_agree_with_the_plain_attention(kernels, monkeypatch, corr, batch, width):
+    x = features(batch, corr.views, width, corr.height, corr.width).float()
+    expected = attended(corr, x, fast=False)
+    assert any(table.valid.any() for table in corr.tables)
+    ran = []
+    monkeypatch.setattr(compiled, "attend", lambda *args: ran.append(1) or kernels.attend(*args))
+    assert_agree(attended(corr, x), expected, 1e-5)
+    assert ran
+
+
+def test_kernels_take_half_precision(kernels, monkeypatch):
+    corr = panorama_correspondences(ring(4, 120, 64, 64), 4, 4)
+    x = features(1, 4, 64, 4, 4).half()
+    monkeypatch.setattr(compiled, "attend", kernels.attend)
+    assert_agree(attended(corr, x), attended(corr, x.float(), fast=False), AGREEMENT[torch.float16])
+
+
+def test_kernels_compile_for_nvidia_and_amd():
+    pytest.importorskip("triton", reason="Triton is not installed here")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, str(Path(__file__).with_name("compile_kernels.py"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(done.stdout.splitlines()) == 18
+
+
+def test_a_kernel_that_does_not_compile_is_one_line_in_the_log(kernels, monkeypatch, caplog):
+    class OnGPU(torch.Tensor):
+        is_cuda = True
+
+    def broken(*_):
+        raise RuntimeError("no compiler found\nsecond line")
+
+    monkeypatch.setattr(kernels, "attend", broken)
+    monkeypatch.setattr(compiled, "_open", True)
+    query = torch.zeros(2, 32).as_subclass(OnGPU)
+    with caplog.at_level(logging.WARNING, logger="MVDiffusion"):
+        assert compiled.attend(query) is None
+        assert compiled.attend(query) is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "Triton cannot compile MVDiffusion's attention here, it goes on without: no compiler found"
+    ]
+
+
+def test_running_out_of_memory_is_no_reason_to_close_the_door(kernels, monkeypatch):
+    class OnGPU(torch.Tensor):
+        is_cuda = True
+
+    def out_of_memory(*_):
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(kernels, "attend", out_of_memory)
+    monkeypatch.setattr(compiled, "_open", True)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        compiled.attend(torch.zeros(2, 32).as_subclass(OnGPU))
+    assert compiled._open
