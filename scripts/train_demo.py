@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from host_modules import HostModules
 
     from mvdiffusion_pack.training.demo.export import export
-    from mvdiffusion_pack.training.demo.machine import this_machine
+    from mvdiffusion_pack.training.demo.machine import keep_memory, this_machine
     from mvdiffusion_pack.training.demo.stages import ROOMS, SIZE, STAGES, Context
 
     stages = {**STAGES, "export": export}
@@ -67,6 +67,7 @@ def _run(arguments: argparse.Namespace) -> None:
     unknown = [name for name in wanted if name not in stages]
     if unknown:
         raise SetUpError(f"there is no stage '{unknown[0]}': the stages are {', '.join(stages)}")
+    keep_memory()
     machine = this_machine()
     logging.info("%s; computing in %s; state in %s", machine.words, machine.dtype, arguments.state)
     rooms = {**ROOMS, SIZE: arguments.rooms or ROOMS[SIZE]}
