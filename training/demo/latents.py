@@ -73,13 +73,16 @@ def encode_rooms(
     tokenize: Callable[[str], list[int]],
     said: Callable[[int], None],
 ) -> None:
-    """Encodes those whole chunks of `rooms` (and the last, smaller one) that the folder lacks."""
+    """Encodes those chunks of `rooms` that the folder lacks; a last, smaller one is replaced once there are more rooms."""
     for first in range(0, len(rooms), CHUNK):
-        path, last = folder / f"{first:06d}.pt", min(first + CHUNK, len(rooms))
+        last = min(first + CHUNK, len(rooms))
+        path = folder / f"{first:06d}-{last:06d}.pt"
         if path.exists():
             continue
         parts = [_encoded(rooms, room, encoder, words, tokenize) for room in range(first, last)]
         files.save(path, {field: torch.stack([getattr(p, field) for p in parts]) for field in Latents._fields})
+        for shorter in set(folder.glob(f"{first:06d}-*.pt")) - {path}:
+            shorter.unlink()
         said(last)
 
 

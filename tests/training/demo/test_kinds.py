@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 import torch
 from torch import nn
@@ -69,10 +71,19 @@ def test_chunks_that_are_there_are_kept(rooms, tmp_path, monkeypatch):
     encode_rooms(tmp_path, rooms, block_means, words, tokenize, said.append)
     assert said == [2, 3]
     before = Latents.read(tmp_path)
-    (tmp_path / "000002.pt").unlink()
+    (tmp_path / "000002-000003.pt").unlink()
     encode_rooms(tmp_path, rooms, block_means, words, tokenize, said.append)
     assert said == [2, 3, 3]
     assert all(torch.equal(a, b) for a, b in zip(before, Latents.read(tmp_path), strict=True))
+
+
+def test_rooms_may_become_more(rooms, tmp_path, monkeypatch):
+    monkeypatch.setattr(latents, "CHUNK", 2)
+    fewer, words = copy(rooms), Words([])
+    fewer.captions = rooms.captions[:1]
+    for of in (fewer, rooms):
+        encode_rooms(tmp_path, of, block_means, words, tokenize, lambda number: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000-000002.pt", "000002-000003.pt"]
 
 
 def test_no_latents_are_an_error_that_says_what_to_do(tmp_path):
