@@ -11,6 +11,7 @@ from torch import nn
 from .compiled import kernels
 
 CHANNELS_LAST = torch.channels_last
+LONGEST = 1024  # keys: MOST of kernels.c
 
 
 class FusedNorm(nn.GroupNorm):
@@ -88,15 +89,20 @@ class _Straight:
         return self.proj_out(tokens).unflatten(1, x.shape[-2:]).movedim(3, 1) + x
 
 
-def attend(_, query, key, value, heads: int, mask=None, **options) -> torch.Tensor:
-    """Attention in the host's stead (its optimized_attention_override), without masks: (N, tokens, C) to the same."""
+def host_attention(_, query, key, value, heads: int, mask=None, **options) -> torch.Tensor:
+    """`attend` as the host calls it (its optimized_attention_override); the UNet has no masks."""
+    return attend(query, key, value, heads)
+
+
+def attend(query, key, value, heads: int, causal: bool = False) -> torch.Tensor:
+    """Attention of (N, tokens, C) each to the same; causal: tokens see those before them, of as many."""
     query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    if _runs(query):
-        shape = query.shape
+    # A row of shares has to fit into the kernel's own memory.
+    if _runs(query) and key.shape[2] <= LONGEST:
         flat = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
-        seen = _Attention.apply(*flat).view(shape)
+        seen = _Attention.apply(*flat, causal).view(query.shape)
     else:
-        seen = F.scaled_dot_product_attention(query, key, value)
+        seen = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
     return seen.transpose(1, 2).flatten(2)
 
 
@@ -104,10 +110,10 @@ class _Attention(torch.autograd.Function):
     """Of (N, tokens, width) each; torch's own is slow backwards where tokens are few."""
 
     @staticmethod
-    def forward(ctx, query, key, value) -> torch.Tensor:
+    def forward(ctx, query, key, value, causal: bool) -> torch.Tensor:
         factor = ctypes.c_float(query.shape[-1] ** -0.5)
         shares = query @ key.mT
-        _call("softmax_forward", [shares], [*_rows(shares), factor])
+        _call("softmax_forward", [shares], [*_rows(shares), factor, ctypes.c_int(causal)])
         ctx.save_for_backward(query, key, value, shares)
         return shares @ value
 
@@ -117,7 +123,7 @@ class _Attention(torch.autograd.Function):
         d_value, d_shares = shares.mT @ dy, dy @ value.mT
         factor = ctypes.c_float(query.shape[-1] ** -0.5)
         _call("softmax_backward", [shares, d_shares], [*_rows(shares), factor])
-        return d_shares @ key, d_shares.mT @ query, d_value
+        return d_shares @ key, d_shares.mT @ query, d_value, None
 
 
 def _runs(x: torch.Tensor) -> bool:

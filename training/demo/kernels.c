@@ -144,23 +144,25 @@ void group_norm_backward(const bf16 *x, const bf16 *dy, const float *weight, con
     }
 }
 
-/* (rows, columns): x becomes softmax(factor * x) over its columns. */
-void softmax_forward(bf16 *x, long rows, long columns, float factor) {
+/* (rows, columns): x becomes softmax(factor * x) over its columns; causal: row r of each square sees columns up to r. */
+void softmax_forward(bf16 *x, long rows, long columns, float factor, int causal) {
     for (long r = 0; r < rows; r++, x += columns) {
         float most = -INFINITY, total = 0, values[MOST];
+        long seen = causal ? r % columns + 1 : columns;
 #pragma omp simd reduction(max : most)
-        for (long c = 0; c < columns; c++) {
+        for (long c = 0; c < seen; c++) {
             values[c] = widen(x[c]) * factor;
             most = fmaxf(most, values[c]);
         }
 #pragma omp simd reduction(+ : total)
-        for (long c = 0; c < columns; c++) {
+        for (long c = 0; c < seen; c++) {
             values[c] = expf(values[c] - most);
             total += values[c];
         }
         total = 1 / total;
 #pragma omp simd
-        for (long c = 0; c < columns; c++) x[c] = narrow(values[c] * total);
+        for (long c = 0; c < seen; c++) x[c] = narrow(values[c] * total);
+        memset(x + seen, 0, (columns - seen) * sizeof *x);
     }
 }
 

@@ -73,7 +73,7 @@ def encode_rooms(
     tokenize: Callable[[str], list[int]],
     said: Callable[[int], None],
 ) -> None:
-    """Encodes those chunks of `rooms` that the folder lacks; a last, smaller one is replaced once there are more rooms."""
+    """Encodes those chunks of `rooms` that the folder lacks; a last, smaller one only until there are more rooms."""
     for first in range(0, len(rooms), CHUNK):
         last = min(first + CHUNK, len(rooms))
         path = folder / f"{first:06d}-{last:06d}.pt"

@@ -31,7 +31,7 @@ SEED = 14
 SIZE, LARGE = 128, 256
 ROOMS = {SIZE: 6000, LARGE: 300}
 HELD_OUT_ROOMS = {SIZE: len(HELD_OUT), LARGE: 8}
-STEPS = {"autoencoder": 8000, "decoder": 9000, "unet": 15000}
+STEPS = {"autoencoder": 8000, "decoder": 9000, "unet": 9000}
 SEALING_VIEWS = 512
 
 _log = logging.getLogger(__name__)

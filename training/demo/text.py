@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .fused import attend
+
 LENGTH = 77
 START, END, PADDING = 49406, 49407, 0
 UNKNOWN = 0  # the table's first row
@@ -68,12 +70,8 @@ class _Layer(nn.Module):
 
     def forward(self, x: torch.Tensor, heads: int) -> torch.Tensor:
         y = self.layer_norm1(x)
-        query, key, value = (
-            self.self_attn[name](y).unflatten(-1, (heads, -1)).transpose(1, 2)
-            for name in ("q_proj", "k_proj", "v_proj")
-        )
-        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.self_attn["out_proj"](seen.transpose(1, 2).flatten(2))
+        query, key, value = (self.self_attn[name](y) for name in ("q_proj", "k_proj", "v_proj"))
+        x = x + self.self_attn["out_proj"](attend(query, key, value, heads, causal=True))
         return x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.layer_norm2(x))))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from . import diffusion
-from .fused import attend, fuse
+from .fused import fuse, host_attention
 from .kinds import CHANNELS, draw_kind, draw_views, extra_channels
 from .latents import Latents
 from .machine import Machine
@@ -37,7 +37,7 @@ class Shared(nn.Module):
 
     def forward(self, kind: str, x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """The noise in (N, channels of the kind, h, w) at (N,) timesteps; context: (N, 77, width of the text)."""
-        options = {"optimized_attention_override": attend}
+        options = {"optimized_attention_override": host_attention}
         return self.body(self.first[kind](x), timesteps, context, transformer_options=options)
 
 

@@ -61,16 +61,23 @@ def test_group_norm_of_outliers():
 
 
 @compiled_only
-@pytest.mark.parametrize("keys", [1, 77, 300])
-def test_attention(keys: int):
+@pytest.mark.parametrize(
+    ("queries", "keys", "causal"), [(50, 1, False), (50, 77, False), (9, 300, False), (77, 77, True)]
+)
+def test_attention(queries: int, keys: int, causal: bool):
     torch.manual_seed(0)
-    inputs = [torch.randn(4, count, 32).bfloat16() for count in (50, keys, keys)]
-    above = torch.randn(4, 50, 32).bfloat16()
-    ours = gradients(fused._Attention.apply, inputs, above)
-    theirs = gradients(F.scaled_dot_product_attention, exact(inputs), above.float())
-    for mine, reference in zip(ours, theirs, strict=True):
+    inputs = [torch.randn(4, count, 64).bfloat16() for count in (queries, keys, keys)]
+    above = torch.randn(4, queries, 64).bfloat16()
+
+    def reference(*inputs):
+        heads = (x.unflatten(-1, (2, 32)).transpose(1, 2) for x in inputs)
+        return F.scaled_dot_product_attention(*heads, is_causal=causal).transpose(1, 2).flatten(2)
+
+    ours = gradients(lambda *inputs: fused.attend(*inputs, 2, causal), inputs, above)
+    theirs = gradients(reference, exact(inputs), above.float())
+    for mine, expected in zip(ours, theirs, strict=True):
         # With one key the queries' gradient is nothing.
-        assert (mine.float() - reference).norm() <= CLOSE * max(reference.norm(), above.float().norm())
+        assert (mine.float() - expected).norm() <= CLOSE * max(expected.norm(), above.float().norm())
 
 
 @compiled_only
