@@ -100,30 +100,33 @@ class Optimiser:
 
     @torch.no_grad()
     def _turn(self, rate: float) -> None:
-        """Muon's update of all matrices that have a gradient."""
+        """Muon's update of all matrices that have a gradient; those of one shape are made orthogonal together."""
+        alike: dict[torch.Size, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         for matrix, momentum in zip(self._matrices, self._momentum, strict=True):
-            if matrix.grad is None:
-                continue
-            momentum.lerp_(matrix.grad, 1 - MOMENTUM)
-            ahead = matrix.grad.lerp(momentum, MOMENTUM).flatten(1)
-            size = LIKE_ADAMW * max(ahead.shape) ** 0.5
-            matrix.mul_(1 - rate * self.weight_decay)
-            matrix.add_(orthogonal(ahead).view_as(matrix), alpha=-rate * size)
+            if matrix.grad is not None:
+                momentum.lerp_(matrix.grad, 1 - MOMENTUM)
+                ahead = matrix.grad.lerp(momentum, MOMENTUM).flatten(1)
+                alike.setdefault(ahead.shape, []).append((matrix, ahead))
+        for shape, of in alike.items():
+            turned = orthogonal(torch.stack([ahead for _, ahead in of]).to(self.parameters[0].dtype))
+            for (matrix, _), update in zip(of, turned, strict=True):
+                matrix.mul_(1 - rate * self.weight_decay)
+                matrix.add_(update.view_as(matrix), alpha=-rate * LIKE_ADAMW * max(shape) ** 0.5)
 
     def _set(self, weights: Sequence[torch.Tensor]) -> None:
         torch._foreach_copy_(self.parameters, [weight.detach() for weight in weights])
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """(m, n) about the nearest matrix whose singular values are all one, by Newton and Schulz's iteration."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """(B, m, n) about the nearest matrices whose singular values are all one, by Newton and Schulz's iteration."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) + 1e-7)
     a, b, c = ITERATION
     for _ in range(ROUNDS):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    return x.T if tall else x
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 def _is_matrix(parameter: torch.Tensor) -> bool:

@@ -8,7 +8,7 @@ from torch import nn
 
 from mvdiffusion_pack.training.demo import files, loop
 from mvdiffusion_pack.training.demo.loop import Pace, train
-from mvdiffusion_pack.training.demo.optimiser import LEAST, Optimiser, cosine, load_mean
+from mvdiffusion_pack.training.demo.optimiser import LEAST, Optimiser, cosine, load_mean, orthogonal
 
 
 class Line:
@@ -88,6 +88,30 @@ def test_small_updates_add_up():
     # bf16 alone has nothing between 1 and 0.996.
     assert optimiser.masters[0].item() == pytest.approx(0.99, abs=2e-4)
     assert module.weight.item() == pytest.approx(0.99, abs=4e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 60), (2, 60, 20)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_updates_of_matrices_have_singular_values_near_one(shape: tuple[int, ...], dtype: torch.dtype):
+    torch.manual_seed(0)
+    turned = orthogonal(torch.randn(shape).to(dtype))
+    assert turned.shape == shape
+    values = torch.linalg.svdvals(turned.float())
+    assert 0.5 < values.min() < values.max() < 1.3
+
+
+def test_matrices_learn_by_muon_and_all_else_by_adamw():
+    module = nn.Sequential(nn.Embedding(20, 32), nn.Linear(32, 32), nn.Linear(32, 3))
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    optimiser = Optimiser(list(module.parameters()), 0.01, 0.9, tables=[module[0].weight])
+    for parameter in module.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimiser.step(1.0)
+    table, matrix, bias, narrow, _ = (now - old for now, old in zip(module.parameters(), before, strict=True))
+    for adams in (table, bias, narrow):
+        assert torch.allclose(adams.abs(), torch.tensor(0.01), rtol=1e-3)
+    values = torch.linalg.svdvals(matrix.detach()) / (0.01 * 0.2 * 32**0.5)
+    assert 0.7 < values.median() < values.max() < 1.3  # the least of a square matrix may stay small
 
 
 def test_gradients_that_are_not_finite_change_nothing():
