@@ -58,9 +58,10 @@ def _run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     from host_modules import HostModules
 
+    from mvdiffusion_pack.training.demo.context import SIZE, Context
     from mvdiffusion_pack.training.demo.export import export
     from mvdiffusion_pack.training.demo.machine import keep_memory, this_machine
-    from mvdiffusion_pack.training.demo.stages import ROOMS, SIZE, STAGES, Context
+    from mvdiffusion_pack.training.demo.stages import ROOMS, STAGES, estimate
 
     stages = {**STAGES, "export": export}
     wanted = arguments.stages or list(stages)
@@ -74,8 +75,9 @@ def _run(arguments: argparse.Namespace) -> None:
     for name in wanted:
         share = TRAINED.get(name, 0) if len(wanted) > 1 else 1
         seconds = arguments.hours * 3600 * share if arguments.hours else None
-        logging.info("stage %s", name)
-        stages[name](Context(arguments.state, machine, HostModules(), rooms, arguments.steps, seconds))
+        context = Context(arguments.state, machine, HostModules(), rooms, arguments.steps, seconds)
+        logging.info("stage %s: %s", name, estimate(name, context) or "moments")
+        stages[name](context)
 
 
 if __name__ == "__main__":

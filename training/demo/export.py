@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from . import config
+from .context import Context
 from .kinds import CHANNELS
-from .stages import Context, sealed, trained_base, words
+from .parts import sealed, trained_base, words
 
 TOKENS = "tokens"
 

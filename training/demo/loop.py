@@ -32,14 +32,16 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Pace:
-    """How long a training goes on: for `steps`, or for about `seconds`, which its first steps turn into steps.
+    """How long a training goes on.
 
-    steps: of the whole training; None: as many as `seconds` allow, or as an interrupted run had. warm_up: steps until
-    the full learning rate. Times in seconds.
+    usual: steps of the whole training, where neither is asked for. warm_up: steps until the full learning rate.
+    asked: steps instead. seconds: about how long instead; the first steps turn it into steps. A training that goes on
+    keeps the steps that it had, unless others are asked for. Times in seconds.
     """
 
-    steps: int | None
+    usual: int
     warm_up: int
+    asked: int | None = None
     seconds: float | None = None
     save_every: float = 240.0
     look_every: float = 300.0
@@ -68,13 +70,14 @@ class _Run:
     """One call of `train`. went: steps that it has made."""
 
     def __init__(self, task: Task, path: Path, pace: Pace, seed: int) -> None:
-        self.task, self.path, self.pace, self.steps, self.went = task, path, pace, pace.steps, 0
+        self.task, self.path, self.pace, self.went = task, path, pace, 0
+        self.steps = pace.asked or (None if pace.seconds else pace.usual)
         self._random, self._losses = torch.Generator().manual_seed(seed), []
         state = files.load(path)
         if state is not None:
             task.optimiser.load_state_dict(state["optimiser"])
             self._random.set_state(state["random"])
-            self.steps = pace.steps or state["steps"]
+            self.steps = pace.asked or state["steps"]
             _log.info("going on from step %d of %s", task.optimiser.steps, self.steps)
         self._clocks, self._begun = _Clocks(pace), time.monotonic()
 

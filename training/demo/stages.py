@@ -8,66 +8,31 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import nn
 
 from . import config, files
 from .autoencoder import AutoencoderTask, begin, decode, seal, spread, trained
+from .context import LARGE, SIZE, Context
 from .fresh import fresh
 from .latents import Encoder, Latents, all_words, encode_rooms
-from .loop import Pace, train
-from .machine import Machine
+from .loop import train
 from .optimiser import load_mean
-from .rooms import FIRST_SEED, HELD_OUT, Rooms, render_rooms
+from .parts import SEED, base_models, sealed, words
+from .rooms import FIRST_SEED, HELD_OUT, render_rooms
 from .sheets import save_sheet
-from .text import TextEncoder, Words
-from .unet import Shared, UnetTask
+from .unet import UnetTask
 
-SEED = 14
-SIZE, LARGE = 128, 256
 ROOMS = {SIZE: 6000, LARGE: 300}
 HELD_OUT_ROOMS = {SIZE: len(HELD_OUT), LARGE: 8}
-STEPS = {"autoencoder": 8000, "decoder": 9000, "unet": 9000}
+STEPS = {"autoencoder": 8000, "unet": 9000, "decoder": 9000}
 SEALING_VIEWS = 512
+# Seconds a room or step, measured on one core with AMX.
+EACH = {"rooms": 0.05, "autoencoder": 0.3, "latents": 0.16, "unet": 1.3, "decoder": 0.25}
+WITHOUT_BF16 = 8  # times as long
 
 _log = logging.getLogger(__name__)
-
-
-class Host(Protocol):
-    """What the host gives: modules, as it builds them, and its tokenizer."""
-
-    def autoencoder(self, arguments: dict) -> nn.Module: ...
-
-    def unet(self, arguments: dict) -> nn.Module: ...
-
-    def tokens(self, text: str) -> list[int]:
-        """The 77 tokens that its SD 2 text model is fed of a prompt."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """folder: of all that stages keep. rooms: how many of either size are rendered and used.
-
-    steps, seconds: how long a training goes on, where that was asked for; else as STEPS says.
-    """
-
-    folder: Path
-    machine: Machine
-    host: Host
-    rooms: dict[int, int]
-    steps: int | None = None
-    seconds: float | None = None
-
-    def pace(self, stage: str, warm_up: int, look_every: float) -> Pace:
-        steps = self.steps or (None if self.seconds else STEPS[stage])
-        return Pace(steps, warm_up, self.seconds, look_every=look_every)
-
-    def of(self, name: str, size: int) -> Rooms:
-        return Rooms(self.folder / f"{name}-{size}", size)
 
 
 def rooms(context: Context) -> None:
@@ -91,7 +56,7 @@ def autoencoder(context: Context) -> None:
     module = fresh(context.host.autoencoder(config.AUTOENCODER), SEED)
     begin(module)
     task = _autoencoder_task(context, module, decoder_only=False)
-    train(task, context.folder / "autoencoder.pt", context.pace("autoencoder", 50, 300), SEED)
+    train(task, context.folder / "autoencoder.pt", context.pace(STEPS["autoencoder"], 50, 300), SEED)
     seal_now(context)
 
 
@@ -99,7 +64,7 @@ def seal_now(context: Context) -> None:
     """Makes the running mean of the autoencoder's weights, as they were last saved, what all later stages use."""
     module = fresh(context.host.autoencoder(config.AUTOENCODER), SEED)
     load_mean(trained(module, False), files.load(context.folder / "autoencoder.pt")["optimiser"])
-    views = spread(context.of("rooms", SIZE), SEALING_VIEWS)
+    views = spread(context.rooms_of("rooms", SIZE), SEALING_VIEWS)
     seal(module, Encoder(_copy(context, module), context.machine)(views) / config.SCALE)
     files.save(context.folder / "autoencoder.sealed.pt", module.state_dict())
 
@@ -107,36 +72,19 @@ def seal_now(context: Context) -> None:
 def decoder(context: Context) -> None:
     """Trains the decoder on, while latents stay what they are."""
     task = _autoencoder_task(context, sealed(context), decoder_only=True)
-    train(task, context.folder / "decoder.pt", context.pace("decoder", 100, 600), SEED + 1)
-
-
-def sealed(context: Context) -> nn.Module:
-    """The autoencoder in fp32, its decoder as far as it has been trained."""
-    state = files.load(context.folder / "autoencoder.sealed.pt")
-    if state is None:
-        raise ValueError("There is no autoencoder yet: run the stage 'autoencoder' first.")
-    module = fresh(context.host.autoencoder(config.AUTOENCODER), SEED)
-    module.load_state_dict(state)
-    later = files.load(context.folder / "decoder.pt")
-    if later is not None:
-        load_mean(trained(module, True), later["optimiser"])
-    return module
+    train(task, context.folder / "decoder.pt", context.pace(STEPS["decoder"], 100, 600), SEED + 1)
 
 
 def latents(context: Context) -> None:
     """Encodes all rooms, and the words of their captions."""
-    encoder, of = Encoder(sealed(context), context.machine), context.of("rooms", SIZE)
+    encoder, of = Encoder(sealed(context), context.machine), context.rooms_of("rooms", SIZE)
     path = context.folder / "words.json"
     if not path.exists():
         path.write_text(json.dumps(all_words(of, context.host.tokens).tokens), encoding="utf-8")
     for name in ("held-out", "rooms"):
         folder = context.folder / f"latents-{name}-{SIZE}"
-        said = _every(1, f"{name}: room %d of {len(context.of(name, SIZE))} is encoded")
-        encode_rooms(folder, context.of(name, SIZE), encoder, words(context), context.host.tokens, said)
-
-
-def words(context: Context) -> Words:
-    return Words(json.loads((context.folder / "words.json").read_text(encoding="utf-8")))
+        said = _every(1, f"{name}: room %d of {len(context.rooms_of(name, SIZE))} is encoded")
+        encode_rooms(folder, context.rooms_of(name, SIZE), encoder, words(context), context.host.tokens, said)
 
 
 def unet(context: Context) -> None:
@@ -159,24 +107,10 @@ def unet(context: Context) -> None:
         Latents.read(context.folder / f"latents-held-out-{SIZE}"),
         grey=Encoder(module, context.machine)(torch.zeros(1, 3, SIZE, SIZE))[0],
         empty=of.rows(context.host.tokens("")),
-        captions=context.of("held-out", SIZE).captions,
+        captions=context.rooms_of("held-out", SIZE).captions,
         draw=draw,
     )
-    train(task, context.folder / "unet.pt", context.pace("unet", 200, 1200), SEED + 2)
-
-
-def base_models(context: Context) -> tuple[Shared, TextEncoder]:
-    """UNet and text encoder in fp32, with their first weights."""
-    torch.manual_seed(SEED)
-    shared = Shared(fresh(context.host.unet(config.UNET), SEED))
-    return shared, TextEncoder(len(words(context)), **config.TEXT)
-
-
-def trained_base(context: Context) -> tuple[Shared, TextEncoder]:
-    """UNet and text encoder in fp32, as far as they have been trained."""
-    shared, text = base_models(context)
-    load_mean([*shared.parameters(), *text.parameters()], files.load(context.folder / "unet.pt")["optimiser"])
-    return shared, text
+    train(task, context.folder / "unet.pt", context.pace(STEPS["unet"], 200, 1200), SEED + 2)
 
 
 STAGES: dict[str, Callable[[Context], None]] = {
@@ -188,12 +122,25 @@ STAGES: dict[str, Callable[[Context], None]] = {
 }
 
 
+def estimate(stage: str, context: Context) -> str:
+    """What a stage will do if nothing of it is done yet, and how long that takes; empty for those that take no time."""
+    if stage not in EACH:
+        return ""
+    rooms = stage not in STEPS
+    count = context.rooms[SIZE] if rooms else context.steps or STEPS[stage]
+    on_cpu = context.machine.device.type == "cpu"
+    slower = WITHOUT_BF16 if not rooms and on_cpu and context.machine.dtype is torch.float32 else 1
+    seconds = (not rooms and context.seconds) or count * EACH[stage] * slower
+    less = "" if on_cpu or rooms else " on a CPU, and less here"
+    return f"{count} {'rooms' if rooms else 'steps'}, about {seconds / 60:.0f} min in all{less}"
+
+
 def _autoencoder_task(context: Context, module: nn.Module, decoder_only: bool) -> AutoencoderTask:
     def draw(step: int, before: torch.Tensor, after: torch.Tensor) -> None:
         name = "decoder" if decoder_only else "autoencoder"
         save_sheet(context.folder / "sheets" / f"{name}-{step:06d}.png", torch.cat((before, after)))
 
-    of, held_out = ({size: context.of(name, size) for size in (SIZE, LARGE)} for name in ("rooms", "held-out"))
+    of, held_out = ({size: context.rooms_of(name, size) for size in (SIZE, LARGE)} for name in ("rooms", "held-out"))
     return AutoencoderTask(module, context.machine, of, held_out, draw, decoder_only)
 
 

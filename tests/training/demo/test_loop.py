@@ -39,7 +39,7 @@ def test_resumed_runs_go_on_bit_by_bit(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(first, tmp_path / "parts.pt", Pace(8, 2), seed=1)
     assert first.optimiser.steps == 3
-    train(second, tmp_path / "parts.pt", Pace(None, 2), seed=99)
+    train(second, tmp_path / "parts.pt", Pace(100, 2), seed=99)
     assert second.optimiser.steps == 8
     for one, other in zip(whole.optimiser.masters, second.optimiser.masters, strict=True):
         assert torch.equal(one, other)
@@ -61,7 +61,7 @@ def test_time_becomes_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "TIMED", 3)
     monkeypatch.setattr(loop.time, "monotonic", iter(range(10**6)).__next__)
     task = Line()
-    train(task, tmp_path / "line.pt", Pace(None, 1, seconds=100, save_every=1e9, look_every=1e9, say_every=1e9), seed=1)
+    train(task, tmp_path / "line.pt", Pace(5000, 1, seconds=100, save_every=1e9, look_every=1e9, say_every=1e9), seed=1)
     assert 3 < task.optimiser.steps < 100
     assert files.load(tmp_path / "line.pt")["steps"] == task.optimiser.steps
 

@@ -129,15 +129,15 @@ def test_figures_and_a_contact_sheet(host, monkeypatch):
 
 
 def test_export(host, monkeypatch, tmp_path):
-    from mvdiffusion_pack.training.demo import export, stages
+    from mvdiffusion_pack.training.demo import context, export
 
     monkeypatch.setattr(config, "UNET", SMALL)
     (tmp_path / "words.json").write_text(json.dumps(WORDS.tokens), encoding="utf-8")
-    context = stages.Context(tmp_path, this_machine(), host, {})
+    given = context.Context(tmp_path, this_machine(), host, {})
     files.save(tmp_path / "autoencoder.sealed.pt", fresh(host.autoencoder(config.AUTOENCODER), 1).state_dict())
     of = task(host, monkeypatch)
     files.save(tmp_path / "unet.pt", {"optimiser": of.optimiser.state_dict()})
-    export.export(context)
+    export.export(given)
 
     body = load_file(tmp_path / "export" / "unet.safetensors")
     assert all(value.dtype is torch.float16 for value in body.values())
