@@ -1,0 +1,53 @@
+"""The demo model's parts as far as they have been trained, in fp32 on the CPU."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from torch import nn
+
+from . import config, files
+from .autoencoder import trained
+from .context import Context
+from .fresh import fresh
+from .optimiser import load_mean
+from .text import TextEncoder, Words
+from .unet import Shared
+
+SEED = 14  # of weights that are drawn
+
+
+def sealed(context: Context) -> nn.Module:
+    """The autoencoder, whose latents are fixed.
+
+    Raises ValueError where there is none yet.
+    """
+    state = files.load(context.folder / "autoencoder.sealed.pt")
+    if state is None:
+        raise ValueError("There is no autoencoder yet: run the stage 'autoencoder' first.")
+    module = fresh(context.host.autoencoder(config.AUTOENCODER), SEED)
+    module.load_state_dict(state)
+    later = files.load(context.folder / "decoder.pt")
+    if later is not None:
+        load_mean(trained(module, True), later["optimiser"])
+    return module
+
+
+def words(context: Context) -> Words:
+    """The words that the text encoder knows."""
+    return Words(json.loads((context.folder / "words.json").read_text(encoding="utf-8")))
+
+
+def base_models(context: Context) -> tuple[Shared, TextEncoder]:
+    """UNet and text encoder with their first weights."""
+    torch.manual_seed(SEED)
+    shared = Shared(fresh(context.host.unet(config.UNET), SEED))
+    return shared, TextEncoder(len(words(context)), **config.TEXT)
+
+
+def trained_base(context: Context) -> tuple[Shared, TextEncoder]:
+    """UNet and text encoder as far as they have been trained."""
+    shared, text = base_models(context)
+    load_mean([*shared.parameters(), *text.parameters()], files.load(context.folder / "unet.pt")["optimiser"])
+    return shared, text
