@@ -13,7 +13,6 @@ from comfy_api.latest import io
 from ..caa.weights.checkpoint import CAAWeights, read_caa
 from ..caa.weights.kinds import KINDS
 from ..geometry.input_error import InputError
-from ..geometry.posed import PosedViews
 from ..geometry.scene import Scene
 from ..host.setup import KEY
 from ..host.training.session import YAWS, Training, train
@@ -270,7 +269,7 @@ def _given_data(images: list[torch.Tensor], captions: list[str], given: dict[str
     views = min(cameras.views, Data.views)
     if given.get("source", IMAGES) == ROOMS:
         return Data(cameras, rooms=given.get("rooms", 0), views=views)
-    if isinstance(cameras, PosedViews):
+    if cameras.kind == "sequence":
         return Data(cameras, sequences=(sequence_in_memory("the sequence", cameras, images, captions),), views=views)
     return Data(cameras, panoramas=panoramas_in_memory(images, captions, cameras.views))
 

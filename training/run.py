@@ -20,7 +20,7 @@ KEPT = 8  # scenes whose geometry is kept: panoramas share one, sequences have o
 class Geometry:
     """Correspondences and tables of cameras by feature size: made once, since they cost more than a step.
 
-    The tables of the plain attention follow from cameras and frequencies alone, and stay true while weights change.
+    Tables follow from cameras alone (those of sampling runs also from weights), and stay true while weights change.
     """
 
     def __init__(self, cameras: Scene) -> None:
@@ -31,7 +31,7 @@ class Geometry:
         """The tables at one feature size."""
         size = height, width
         if size not in self._tables:
-            self._tables[size] = Tables(self.cameras.correspondences(height, width), fast=False)
+            self._tables[size] = Tables(self.cameras.correspondences(height, width))
         return self._tables[size]
 
 
