@@ -8,10 +8,11 @@ from ..caa.weights.kinds import Kind
 from ..geometry.cameras import Cameras
 from ..geometry.panorama_views import PanoramaViews
 from ..geometry.posed import PosedViews
-from ..scenes.captions import caption
+from ..scenes.captions import captions_of
 from ..scenes.paths import walk
 from ..scenes.render import render
 from ..scenes.room import Room, random_room
+from ..scenes.viewpoints import viewpoint
 from .encoding import Encoder
 from .samples import Sample, Text, known_ends
 from .streams import stream, whole
@@ -57,7 +58,7 @@ class Rooms:
         """(V, H, W, 3) pictures of a room from a start yaw, and what they show."""
         room, looking = random_room(seed), turned(self._cameras, yaw_deg)
         cam_to_world = looking.cam_to_world.clone()
-        cam_to_world[:, :3, 3] = walk(room, seed, 1, looking.width, looking.height).cam_to_world[0, :3, 3]
+        cam_to_world[:, :3, 3] = viewpoint(room, seed)
         cameras = Cameras(looking.intrinsics, cam_to_world, looking.width, looking.height)
         return _rendered(room, cameras)[:2]
 
@@ -109,4 +110,4 @@ def room_seed(seed: int, number: int) -> int:
 
 def _rendered(room: Room, cameras: Cameras) -> tuple[torch.Tensor, list[str], torch.Tensor]:
     rendering = render(room, cameras, SAMPLES)
-    return rendering.images, [caption(room, things) for things in rendering.things], rendering.depth
+    return rendering.images, captions_of(room, rendering.things), rendering.depth
