@@ -119,7 +119,8 @@ class LoadMVDiffusion(io.ComfyNode):
     @speaks_as("Load MVDiffusion")
     def execute(cls, model, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
         file = TensorFile(_path(checkpoint))
-        model = attach_weights(model, partial(read_caa, file.path), strength, attention, caa_of(file))
+        again = speaks_as("Load MVDiffusion")(partial(read_caa, file.path))  # the host calls it outside of this node
+        model = attach_weights(model, again, strength, attention, caa_of(file))
         return io.NodeOutput(with_tuned_unet(model, file))
 
 
@@ -155,7 +156,8 @@ class LoadMVDiffusionCheckpoint(io.ComfyNode):
     def execute(cls, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
         file = TensorFile(_path(checkpoint))
         model, clip, vae = load_base_models(file)
-        model = attach_weights(model, partial(read_caa, file.path), strength, attention, caa_of(file))
+        again = speaks_as("Load MVDiffusion Checkpoint")(partial(read_caa, file.path))
+        model = attach_weights(model, again, strength, attention, caa_of(file))
         return io.NodeOutput(model, clip, vae)
 
 
