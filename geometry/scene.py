@@ -13,7 +13,8 @@ from .correspondence import Correspondences
 class Scene(Protocol):
     """V views that are denoised together. `PanoramaViews` and `PosedViews` are such; one more kind is one more file.
 
-    views, width, height, rotation, in_one_point: as of `Cameras`.
+    views, width, height: how many there are, and their size in pixels.
+    rotation, in_one_point: as of `Cameras`, which all scenes are.
     kind: what weights are made for ("panorama", "sequence").
     view_noun, scene_noun: what people call a view and all of them ("view" and "panorama", "frame" and "sequence").
     rings: how many views each ring holds, for views that go round; else empty.

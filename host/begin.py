@@ -69,11 +69,13 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     patchers = guider.model_patcher.get_additional_models_with_key(KEY)
     caa = patchers[0].model if patchers else None
     check_run(setup, None if caa is None else caa.kind, guider, sampler, noise, latent_image, denoise_mask)
-    guider.conds = repeat_given_images(guider.conds, setup.cameras.views, noise.shape[0])
+    cameras = setup.cameras
+    assert cameras is not None  # the check would have said so
+    guider.conds = repeat_given_images(guider.conds, cameras.views, noise.shape[0])
     if caa is None:
         logger.warning("This MODEL has no MVDiffusion blocks: its views are sampled together but will not agree.")
     options = guider.model_options["transformer_options"]
-    options[WINDOWS] = _windows(setup, caa, guider.model_patcher.get_model_object("latent_format"))
+    options[WINDOWS] = _windows(setup, cameras, caa, guider.model_patcher.get_model_object("latent_format"))
     try:
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     finally:
@@ -87,15 +89,15 @@ def prepare_for_window(executor, model, noise_shape, conds, *args, **kwargs):
     """
     setup = setup_of(model)
     controlled = any("control" in entry for entries in conds.values() for entry in entries or ())
-    if setup.windows and not controlled:
+    if setup.cameras is not None and setup.windows and not controlled:
         scenes = noise_shape[0] // setup.cameras.views
         noise_shape = [scenes * max(map(len, setup.windows)), *noise_shape[1:]]
     return executor(model, noise_shape, conds, *args, **kwargs)
 
 
-def _windows(setup: Setup, caa: CAA | None, latent_format) -> Windows:
+def _windows(setup: Setup, cameras: Scene, caa: CAA | None, latent_format) -> Windows:
     """What the views of a run are denoised by."""
-    cameras, allowance = setup.cameras, Allowance()
+    allowance = Allowance()
     known = None if setup.known is None else latent_format.process_in(setup.known)
     parts = []
     for window in setup.windows or (tuple(range(cameras.views)),):

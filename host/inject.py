@@ -8,6 +8,7 @@ The image condition of depth weights has sites of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
@@ -133,5 +134,5 @@ def eject(patcher) -> None:
             del layers._modules[key]
 
 
-def _layers(block: nn.Sequential) -> list[nn.Module]:
+def _layers(block: nn.Sequential) -> list[Any]:
     return [layer for layer in block if not isinstance(layer, Site)]

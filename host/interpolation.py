@@ -43,7 +43,7 @@ def interpolate(
     of the paper); what comes out for the key frames themselves is dropped. Conditionings hold 1 row, K or V. window,
     shared: those of `interpolation_stages`. Raises ValueError for what does not fit, before any model is loaded.
     """
-    _check_cameras(cameras)
+    frames = _key_frames(cameras)
     check_window(NODE, window, shared, least=3)
     _check_keyframes(keyframes["samples"], cameras, model.get_model_object("latent_format"))
     _check_weights(model)
@@ -52,16 +52,16 @@ def interpolate(
         rows_of.of(name, conditioning, range(cameras.views))
     given = keyframes["samples"].float()
     latents = given.new_zeros((cameras.views, *given.shape[1:]))
-    latents[list(cameras.keyframes)] = given
+    latents[list(frames)] = given
     # Key frames have the noise that they were sampled with where the seed is the same, all others noise of their own.
-    others = [view for view in range(cameras.views) if view not in cameras.keyframes]
+    others = [view for view in range(cameras.views) if view not in frames]
     drawn = comfy.sample.prepare_noise(latents, settings.seed)
     noise = torch.empty_like(drawn)
-    noise[[*cameras.keyframes, *others]] = drawn
-    stages = interpolation_stages(cameras.keyframes, window, shared)
+    noise[[*frames, *others]] = drawn
+    stages = interpolation_stages(frames, window, shared)
     steps = len(_sampler(model, settings).sigmas) - 1
     callback = latent_preview.prepare_callback(model, steps * len(stages))
-    known = set(cameras.keyframes)
+    known = set(frames)
     for number, stage in enumerate(stages):
 
         def progress(step, x0, x, _, done=number * steps):  # samplers that choose their steps may take more
@@ -96,7 +96,8 @@ def _sampler(model, settings: Settings) -> comfy.samplers.KSampler:
     )
 
 
-def _check_cameras(cameras: Scene) -> None:
+def _key_frames(cameras: Scene) -> tuple[int, ...]:
+    """The cameras' key frames. Raises ValueError for cameras that have none, or nothing between them."""
     if cameras.keyframes is None:
         raise ValueError(
             f"{NODE}: cameras are those of a {cameras.scene_noun}, which has no key frames: use Depth Cameras."
@@ -109,6 +110,7 @@ def _check_cameras(cameras: Scene) -> None:
         )
     if (cameras.keyframes[0], cameras.keyframes[-1]) != (0, cameras.views - 1):
         raise ValueError(f"{NODE}: the first and the last frame must be key frames, not {cameras.keyframes}.")
+    return cameras.keyframes
 
 
 def _check_keyframes(latents: torch.Tensor, cameras: Scene, latent_format) -> None:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import latent_preview
 import numpy as np
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
 
+from ..geometry.cameras import Cameras
 from ..geometry.panorama.mosaic import Mosaic
 from ..geometry.panorama.stitch import native_width
 from ..geometry.scene import Scene
@@ -34,7 +36,8 @@ def with_live_preview(cameras: Scene, executor, guider, sigmas, extra_args, call
     previewer = previewer_of(callback)
     if previewer is None:  # previews are off, or another pack makes its own
         return executor(guider, sigmas, extra_args, callback, *args, **kwargs)
-    preview, last = LivePreview(cameras, previewer), None
+    preview = LivePreview(cameras, previewer)
+    last: tuple[int, torch.Tensor, torch.Tensor, int] | None = None
 
     def timed_callback(step, x0, x, total_steps):
         nonlocal last
@@ -94,10 +97,11 @@ def view_joiner(cameras: Scene, size: tuple[int, int]) -> Join:
     """
     largest = max(2, latent_preview.MAX_PREVIEW_RESOLUTION // 2 * 2)
     if cameras.in_one_point:
-        native = native_width(cameras, size[0])
+        placed = cast(Cameras, cameras)  # as all scenes are
+        native = native_width(placed, size[0])
         width = min(native, largest)
         shrink = native // width
-        mosaic = Mosaic.of(cameras, (-(-size[0] // shrink), -(-size[1] // shrink)), width)
+        mosaic = Mosaic.of(placed, (-(-size[0] // shrink), -(-size[1] // shrink)), width)
         draw = partial(_stack, mosaic, cameras.views)
     else:
         columns = max(1, round(math.sqrt(cameras.views * size[1] / size[0])))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..geometry.posed import PosedViews
+from ..geometry.scene import Scene
 from .inputs import mask_rows
 
 
@@ -17,9 +17,10 @@ class FrameRows:
     It may hold 1 row for all frames, V, or one for each of K key frames: then a frame takes that of the nearest one.
     """
 
-    def __init__(self, node: str, cameras: PosedViews) -> None:
-        self._node, self._frames, self._keyframes = node, cameras.views, len(cameras.keyframes)
-        distances = torch.arange(cameras.views)[:, None] - torch.tensor(cameras.keyframes)
+    def __init__(self, node: str, cameras: Scene) -> None:
+        keyframes = cameras.keyframes or ()
+        self._node, self._frames, self._keyframes = node, cameras.views, len(keyframes)
+        distances = torch.arange(cameras.views)[:, None] - torch.tensor(keyframes)
         self._nearest = distances.abs().argmin(1).tolist()
 
     def of(self, name: str, conditioning: list, frames: Sequence[int]) -> list:
@@ -27,7 +28,7 @@ class FrameRows:
 
         Raises ValueError for any other number of rows, which `name`, 'positive' or 'negative', tells the place of.
         """
-        return [self._entry(f"the {name} conditioning", *entry, frames) for entry in conditioning]
+        return [self._entry(f"the {name} conditioning", text, options, frames) for text, options in conditioning]
 
     def _entry(self, place: str, text: torch.Tensor, options: dict, frames: Sequence[int]) -> list:
         options = dict(options)

@@ -79,15 +79,16 @@ class Run:
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
         if name.startswith("condition_"):
-            if self.condition is None:
+            if self.caa is None or self.condition is None:
                 return x
             panoramas_in(x.shape[0], self.cameras.views)
-            return (x.unflatten(0, (-1, self.cameras.views)) + self._branch(name, x)).flatten(0, 1)
+            branch = self._branch(self.caa, self.condition, name, x)
+            return (x.unflatten(0, (-1, self.cameras.views)) + branch).flatten(0, 1)
         found = None if self.caa is None else self.caa.at_site(name)
         if found is None or self.strength == 0:
             return x
         panoramas_in(x.shape[0], self.cameras.views)
-        tables = self.tables(*x.shape[-2:], x.device)
+        tables = self.tables(x.shape[-2], x.shape[-1], x.device)
         if not tables.correspondences.pairs:
             return x
         block, bands = found
@@ -95,11 +96,11 @@ class Run:
         y = block(panoramas, tables, bands).flatten(0, 1)
         return y if self.strength == 1 else x + self.strength * (y - x)
 
-    def _branch(self, name: str, x: torch.Tensor) -> torch.Tensor:
+    def _branch(self, caa: CAA, condition: torch.Tensor, name: str, x: torch.Tensor) -> torch.Tensor:
         """(V, C, h, w): what one branch adds. The condition is the same in all steps, and so are its features."""
         key = x.dtype, x.device
         if key not in self._features:
-            features = condition_features(self.caa, self.condition.to(x))
+            features = condition_features(caa, condition.to(x))
             size = sum(feature.numel() * feature.element_size() for feature in features.values())
             kept = self._allowance.on(x.device).keep_code(size)
             self._features[key] = features if kept else {name: part.to("cpu") for name, part in features.items()}

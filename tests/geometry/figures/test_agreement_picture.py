@@ -93,7 +93,7 @@ def test_a_line_goes_round_the_overlap(picture):
 
 @pytest.mark.parametrize("size", [(512, 512), (64, 512), (512, 64), (48, 40), (1024, 1024)])
 def test_any_size_is_drawn_as_large(size):
-    cameras = ring(8, 90, *size)
+    cameras = ring(3, 150, *size)
     views = smooth(view_directions(cameras)).float()
     shape = worst_pair_picture(views, cameras, agreement(views, cameras)).shape
     assert shape[2] == 1632 and 150 < shape[1] <= 1024 + 200

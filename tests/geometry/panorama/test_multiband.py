@@ -141,9 +141,9 @@ def test_equal_views_come_back_exactly_at_any_width(width):
 @given(gains=st.lists(st.floats(0.9, 1), min_size=14, max_size=14), yaw=st.floats(-180, 180))
 def test_gain_is_hidden_over_the_poles_and_the_wrap(gains, yaw):
     views = torch.tensor(gains)[:, None, None, None].expand(-1, 64, 64, 3)
-    equirect, _ = multiband(views, sphere(8, 90, 64, 64, yaw), 2048)
+    equirect, _ = multiband(views, sphere(8, 90, 64, 64, yaw), 1024)
     across_wrap = (equirect[:, 0] - equirect[:, -1]).abs()
-    across_poles = (equirect[[0, -1]] - equirect[[0, -1]].roll(1024, 1)).abs()
+    across_poles = (equirect[[0, -1]] - equirect[[0, -1]].roll(512, 1)).abs()
     assert max(across_wrap.max(), across_poles.max()) <= 1 / 255
 
 
