@@ -72,18 +72,17 @@ class DepthOverlaps:
 
     def of(self, views: Sequence[int]) -> torch.Tensor:
         """(n, n) overlaps of some of the views, in that order; a tensor of the caller's own."""
-        pixels = pixel_grid(self._cameras.width, self._cameras.height)
-        one_way: dict[tuple[int, int], float] = {}
-        for view in views:
-            others = [other for other in views if self._shares[view, other].isnan()]
-            lifted = lift(pixels, self._depth[view]) if others else pixels
-            for other in others:
+        places = torch.tensor(list(views))
+        missing = self._shares[places[:, None], places].isnan()
+        pixels, one_way = pixel_grid(self._cameras.width, self._cameras.height), {}
+        for number in missing.any(1).nonzero().flatten().tolist():
+            view, lifted = views[number], lift(pixels, self._depth[views[number]])
+            for other in places[missing[number]].tolist():
                 # The smaller share of two is 0 where the first one was.
                 nothing = one_way.get((other, view)) == 0
                 one_way[view, other] = 0.0 if nothing else _share(self._cameras, other, view, lifted)
         for (view, other), share in one_way.items():
             self._shares[view, other] = min(share, one_way[other, view])
-        places = torch.tensor(list(views))
         return self._shares[places[:, None], places]
 
 

@@ -13,7 +13,7 @@ from .correspondence import Correspondences
 class Scene(Protocol):
     """V views that are denoised together. `PanoramaViews` and `PosedViews` are such; one more kind is one more file.
 
-    views, width, height: how many there are, and their size in pixels.
+    views, width, height, rotation, in_one_point: as of `Cameras`.
     kind: what weights are made for ("panorama", "sequence").
     view_noun, scene_noun: what people call a view and all of them ("view" and "panorama", "frame" and "sequence").
     rings: how many views each ring holds, for views that go round; else empty.
@@ -32,6 +32,12 @@ class Scene(Protocol):
     closed: bool
     rings: tuple[int, ...]
     own_channels: int
+
+    @property
+    def rotation(self) -> torch.Tensor: ...
+
+    @property
+    def in_one_point(self) -> bool: ...
 
     @property
     def sampled(self) -> bool: ...

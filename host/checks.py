@@ -8,7 +8,6 @@ import comfy.model_sampling
 import torch
 
 from ..caa.weights.kinds import Kind
-from ..geometry.panorama_views import PanoramaViews
 from ..geometry.scene import Scene
 from .inputs import check_given_images
 from .quirks import mixes_windows_up, pixels_per_latent
@@ -111,8 +110,10 @@ def check_cameras(cameras: Scene) -> None:
         )
 
 
-def _how_to_overlap(cameras: PanoramaViews, apart: list[int]) -> str:
+def _how_to_overlap(cameras: Scene, apart: list[int]) -> str:
     """What would join the views that are `apart` with view 0."""
+    if not cameras.rings:
+        return "use views that overlap."
     views = cameras.rings[0]
     if apart[0] >= views:
         return (

@@ -12,7 +12,7 @@ import folder_paths
 import torch
 
 from ..caa.weights.kinds import caa_prefix, identify
-from ..caa.weights.tensor_files import read_shapes, read_tensors
+from ..caa.weights.tensor_files import TensorFile
 from ..geometry.input_error import InputError
 from .quirks import without_dynamic
 from .sd2 import SD2_UNET
@@ -22,31 +22,31 @@ _VAE = "first_stage_model."
 _CLIP = "cond_stage_model.model.transformer."
 
 
-def load_base_models(path: str | Path):
+def load_base_models(file: TensorFile):
     """(MODEL, CLIP, VAE) of an authors' file, without its CAA blocks. Tensors stay mapped until the host copies them.
 
     The MODEL predicts the noise, whatever the host guesses from its weights. Raises ValueError, one sentence, where the
     file is not MVDiffusion's, lacks UNet, VAE or text encoder, or has another UNet than SD 2's.
     """
-    model, clip, vae = _load(path, ("model", "clip", "vae"))
+    model, clip, vae = _load(file, ("model", "clip", "vae"))
     for part, patcher in (("model", model), ("clip", clip.patcher), ("vae", vae.patcher)):
-        patcher.cached_patcher_init = (load_base_patcher, (path, part))
+        patcher.cached_patcher_init = (load_base_patcher, (file.path, part))
     return model, clip, vae
 
 
 def load_base_patcher(path: str | Path, part: str, disable_dynamic: bool = False):
     """The patcher of 'model', 'clip' or 'vae', loaded anew: ComfyUI 0.33 asks for it where a device needs its own."""
-    model, clip, vae = _load(path, (part,), disable_dynamic)
+    model, clip, vae = _load(TensorFile(path), (part,), disable_dynamic)
     return model if part == "model" else (clip or vae).patcher
 
 
-def unet_patches(path: str | Path, model) -> dict[str, tuple[str, tuple[torch.Tensor]]]:
+def unet_patches(file: TensorFile, model) -> dict[str, tuple[str, tuple[torch.Tensor]]]:
     """The file's UNet as patches for the MODEL that set its weights; none where the file holds none.
 
     Tensors stay mapped until the host copies them. Raises ValueError, one sentence, where it is another UNet's.
     """
-    prefix = caa_prefix(read_shapes(path)[0]) + "unet."
-    tensors = _without_prefix(read_tensors(path, [prefix]), prefix)
+    prefix = caa_prefix(file.shapes) + "unet."
+    tensors = _without_prefix(file.tensors([prefix]), prefix)
     if not tensors:
         return {}
     names = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
@@ -56,16 +56,16 @@ def unet_patches(path: str | Path, model) -> dict[str, tuple[str, tuple[torch.Te
     missing = [key for key, shape in own.items() if key not in given or given[key].shape != shape]
     if unknown or missing:
         raise ValueError(
-            f"{path}: its UNet is not this MODEL's ({len(unknown)} weights too many, {len(missing)} missing or of "
+            f"{file.path}: its UNet is not this MODEL's ({len(unknown)} weights too many, {len(missing)} missing or of "
             f"another size, such as {(unknown + missing)[0]}): take SD 2 depth, or all of this file with Load "
             "MVDiffusion Checkpoint."
         )
     return {key: ("set", (tensor,)) for key, tensor in given.items()}
 
 
-def _load(path: str | Path, parts: tuple[str, ...], disable_dynamic: bool = False):
+def _load(file: TensorFile, parts: tuple[str, ...], disable_dynamic: bool = False):
     """(MODEL, CLIP, VAE), None for those not in `parts`."""
-    state = _host_state_dict(path)
+    state, path = _host_state_dict(file), file.path
     given = set(state)
     loaded = comfy.sd.load_state_dict_guess_config(
         state,
@@ -89,14 +89,14 @@ def _load(path: str | Path, parts: tuple[str, ...], disable_dynamic: bool = Fals
     return model, clip, vae
 
 
-def _host_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
+def _host_state_dict(file: TensorFile) -> dict[str, torch.Tensor]:
     """The file's UNet, VAE and text encoder under the names that the host's checkpoint loader expects.
 
     UNets in diffusers names with 9 or 5 inputs are unknown to the host; under its own names it takes them.
     """
-    shapes, metadata = read_shapes(path)
+    shapes, path = file.shapes, file.path
     try:
-        identify(shapes, metadata)
+        identify(shapes, file.metadata)
     except InputError as error:
         raise InputError(f"{path}: {error}", error.remedy) from None
     prefix = caa_prefix(shapes)
@@ -108,7 +108,7 @@ def _host_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
             f"{path} holds no {' and no '.join(absent)}: load SD 2 with Load Checkpoint, "
             "and pass its MODEL through Load MVDiffusion with this file"
         )
-    tensors = read_tensors(path, places.values())
+    tensors = file.tensors(places.values())
     unet = _without_prefix(tensors, places["UNet"])
     names = comfy.utils.unet_to_diffusers(SD2_UNET)
     unknown = [key for key in unet if key not in names]

@@ -193,8 +193,8 @@ def _rows(value: Any, rows: torch.Tensor, batch: int) -> Any:
     """
     if isinstance(value, torch.Tensor):
         return value[rows.to(value.device)] if value.ndim and len(value) == batch else value
-    if isinstance(value, list):
-        return [_rows(item, rows, batch) for item in value]
+    if isinstance(value, list | tuple):
+        return type(value)(_rows(item, rows, batch) for item in value)
     if isinstance(value, dict):
-        return {place: _rows(outputs, rows, batch) for place, outputs in value.items() if isinstance(outputs, list)}
+        return {place: _rows(outputs, rows, batch) for place, outputs in value.items()}
     return value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import comfy.model_management
 import comfy.ops
@@ -14,7 +13,9 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..caa.blocks import CAA
-from ..caa.weights.checkpoint import BASE, CAAWeights, read_caa, write_slim
+from ..caa.weights.checkpoint import BASE, CAAWeights, write_slim
+from ..caa.weights.kinds import identify
+from ..caa.weights.tensor_files import TensorFile
 from .begin import with_blocks
 from .checks import check_prediction
 from .inject import unet_widths
@@ -26,8 +27,16 @@ logger = logging.getLogger("MVDiffusion")
 STORED = (torch.float16, torch.bfloat16, torch.float32)
 
 
-def attach_weights(model, read: Callable[[], CAAWeights], strength: float, attention: str = ATTENTION[0]):
+def attach_weights(
+    model,
+    read: Callable[[], CAAWeights],
+    strength: float,
+    attention: str = ATTENTION[0],
+    weights: CAAWeights | None = None,
+):
     """A clone of MODEL with the CAA blocks that `read` returns. `read` is called again where the host rebuilds a MODEL.
+
+    weights: what `read` would return, where it is known already.
 
     Raises ValueError where the weights do not fit the MODEL, in one sentence.
     """
@@ -37,7 +46,7 @@ def attach_weights(model, read: Callable[[], CAAWeights], strength: float, atten
             f"MVDiffusion's blocks go into a Stable Diffusion UNet (SD 1.5, SD 2 or SDXL), not into a "
             f"{type(unet).__name__}: the published weights need SD 2 (512-base)."
         )
-    weights = read()
+    weights = weights or read()
     _check_fit(weights, model, unet)
     if weights.base == BASE and not isinstance(model.model.model_config, comfy.supported_models.SD20):
         logger.warning("These MVDiffusion weights were trained with %s: with another base, views may not agree.", BASE)
@@ -47,17 +56,18 @@ def attach_weights(model, read: Callable[[], CAAWeights], strength: float, atten
     return model
 
 
-def with_tuned_unet(model, path: str | Path):
+def with_tuned_unet(model, file: TensorFile):
     """A clone of MODEL whose UNet has the weights of an authors' file, where that was trained with its blocks.
 
     They are patches that go first, so that LoRAs before or after this give one picture; MODEL stays untouched.
     Raises ValueError where the UNet is another one.
     """
-    if not read_caa(path).kind.tuned:
+    if not identify(file.shapes, file.metadata).tuned:
         return model
-    patches = {key: Tuned(patch) for key, patch in unet_patches(path, model).items()}
+    patches = {key: Tuned(patch) for key, patch in unet_patches(file, model).items()}
     if not patches:
-        logger.warning("%s holds no UNet: the MODEL's own one is used, which has to be the authors' depth model.", path)
+        own = "the MODEL's own one is used, which has to be the authors' depth model."
+        logger.warning("%s holds no UNet: %s", file.path, own)
         return model
     return _with_set(model, patches)
 
@@ -80,14 +90,21 @@ class Tuned(tuple):
     """A patch of `with_tuned_unet`: a later file's takes the place of an earlier one's."""
 
 
+class ReadCAA(CAA):
+    """Blocks made of the host's layers, in `dtype`. read: reads their weights again, with all their digits."""
+
+    def __init__(self, read: Callable[[], CAAWeights], weights: CAAWeights, dtype: torch.dtype, device) -> None:
+        super().__init__(weights.kind, weights.widths, weights.frequencies, comfy.ops.manual_cast, dtype, device)
+        self.read = read
+
+
 def caa_patcher(
     read: Callable[[], CAAWeights], dtype: torch.dtype, disable_dynamic: bool = False, weights: CAAWeights | None = None
 ):
-    """A ModelPatcher around a `CAA` module with the weights, made of the host's layers, which it pages and casts."""
+    """A ModelPatcher around the blocks with the weights: the host pages and casts them."""
     weights = weights or read()
     offload = comfy.model_management.unet_offload_device()
-    caa = CAA(weights.kind, weights.widths, weights.frequencies, comfy.ops.manual_cast, dtype, offload)
-    caa.read = read
+    caa = ReadCAA(read, weights, dtype, offload)
     patcher = patcher_class(disable_dynamic)(
         caa, load_device=comfy.model_management.get_torch_device(), offload_device=offload
     )

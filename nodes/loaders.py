@@ -10,9 +10,10 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..caa.weights.checkpoint import read_caa
+from ..caa.weights.checkpoint import caa_of, read_caa
 from ..caa.weights.kinds import KINDS
 from ..caa.weights.random_weights import fresh_weights
+from ..caa.weights.tensor_files import TensorFile
 from ..host.demo import demo_models
 from ..host.inject import unet_widths
 from ..host.loading import load_base_models
@@ -117,9 +118,10 @@ class LoadMVDiffusion(io.ComfyNode):
     @classmethod
     @speaks_as("Load MVDiffusion")
     def execute(cls, model, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
-        path = _path(checkpoint)
-        model = attach_weights(model, partial(read_caa, path), strength, attention)
-        return io.NodeOutput(with_tuned_unet(model, path))
+        file = TensorFile(_path(checkpoint))
+        again = speaks_as("Load MVDiffusion")(partial(read_caa, file.path))  # the host calls it outside of this node
+        model = attach_weights(model, again, strength, attention, caa_of(file))
+        return io.NodeOutput(with_tuned_unet(model, file))
 
 
 class LoadMVDiffusionCheckpoint(io.ComfyNode):
@@ -152,9 +154,11 @@ class LoadMVDiffusionCheckpoint(io.ComfyNode):
     @classmethod
     @speaks_as("Load MVDiffusion Checkpoint")
     def execute(cls, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
-        path = _path(checkpoint)
-        model, clip, vae = load_base_models(path)
-        return io.NodeOutput(attach_weights(model, partial(read_caa, path), strength, attention), clip, vae)
+        file = TensorFile(_path(checkpoint))
+        model, clip, vae = load_base_models(file)
+        again = speaks_as("Load MVDiffusion Checkpoint")(partial(read_caa, file.path))
+        model = attach_weights(model, again, strength, attention, caa_of(file))
+        return io.NodeOutput(model, clip, vae)
 
 
 class LoadDemoModel(io.ComfyNode):

@@ -10,7 +10,9 @@ runs lint and mathematics alone, in less than a minute.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -20,6 +22,7 @@ from comfy_host import HOW_TO_GET_COMFYUI, checked_host, find_comfyui, host_envi
 from environment import ROOT, VENV, enter, run_script
 from web_lint import lint_web
 
+NUMBERS = itertools.count(1)  # of the logs of what runs beside
 NO_TESTS = 5  # pytest's exit code when it found none
 HOSTLESS = ["--no-host", "-m", "not (host or server)"]
 FURTHER = ["-m", "(host or server) and not slow"]  # of hosts beside the first
@@ -77,7 +80,7 @@ class Beside:
     """A program of `.venv` that runs beside this one; what it says is shown when it has ended."""
 
     def __init__(self, command: list[str], environment: dict[str, str], name: str) -> None:
-        self.log = VENV / f"test-{name}.log"
+        self.log = VENV / f"test-{name}-{next(NUMBERS)}.log"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 program(*command), cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
@@ -89,7 +92,8 @@ class Beside:
     def __exit__(self, *_: object) -> None:
         """Nothing goes on when this program ends early."""
         if self.process.poll() is None:
-            self.process.terminate()
+            # As Ctrl-C does: pytest then stops the servers that it has started.
+            self.process.terminate() if os.name == "nt" else self.process.send_signal(signal.SIGINT)
             self.process.wait()
 
     def wait(self) -> int:

@@ -8,6 +8,8 @@ enough for a processor's caches, and nothing of the size of samples times channe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +34,25 @@ def weighted_sums(maps: torch.Tensor, row: torch.Tensor, weight: torch.Tensor, e
     return sums.index_add_(0, owner, maps[row] * weight[:, None])
 
 
+class Back(NamedTuple):
+    """The way back, from samples to what they read: T terms, sorted by source.
+
+    reader: (T,) int32, the samples that read it. asker: (T,) int32, their queries, times the number of heads. weight:
+    (T,). source_ends: (sources + 1,) int32, where each source begins in them. pixel_terms: where the codes begin.
+    """
+
+    reader: torch.Tensor
+    asker: torch.Tensor
+    weight: torch.Tensor
+    source_ends: torch.Tensor
+    pixel_terms: int
+
+
 @dataclass(frozen=True, eq=False)
 class Piece:
     """What Q queries of a batch read: I entries (a query, a key view, a row of `Reads`) of S samples, by query.
 
-    pixels: M, how many of the sources are pixels; the others are codes, S for each of `rows`.
+    pixels: M, how many of the sources are pixels; the others are codes, S for each of `rows`. sources: how many in all.
     queries: (Q,) which queries of the batch, and rows: (R',) which rows of `Reads`, int64; None: all, in order.
     query: (I,) int32, the place in `queries` of each entry's, ascending.
     entries: (Q, E) int64, the entries of each query; I where it has fewer than E.
@@ -44,12 +60,11 @@ class Piece:
     source: (5 I S,) int32, the sources of samples. head_source: the same, times the number of heads. weight: (5 I S,),
         by which they count.
     sample_ends: (I S + 1,), query_ends: (Q + 1,) int32, where the samples and the queries begin in them.
-    reader: (T,) int32, sorted by source: the samples that read it. asker: (T,) int32, their queries, times the number
-        of heads. back_weight: (T,). source_ends: (sources + 1,) int32, where each source begins in them. pixel_terms:
-        where the codes begin. at_once: how many bytes of samples may be there at once.
+    heads: how many. at_once: how many bytes of samples may be there at once.
     """
 
     pixels: int
+    sources: int
     queries: torch.Tensor | None
     rows: torch.Tensor | None
     query: torch.Tensor
@@ -61,11 +76,7 @@ class Piece:
     weight: torch.Tensor
     sample_ends: torch.Tensor
     query_ends: torch.Tensor
-    reader: torch.Tensor
-    asker: torch.Tensor
-    back_weight: torch.Tensor
-    source_ends: torch.Tensor
-    pixel_terms: int
+    heads: int
     at_once: int
 
     @staticmethod
@@ -88,13 +99,10 @@ class Piece:
         source = torch.cat((key_view[:, None, None] * size + reads.pixel[row], code[..., None]), dim=-1)
         valid = reads.valid[row]
         weight = torch.cat((reads.weight[row], valid[..., None]), dim=-1).flatten()
-        sources = pixels + samples * len(reads.valid if whole else rows)
         first = _ends(query, queries.numel())
-        terms = weight.nonzero()[:, 0]
-        terms = terms[source.flatten()[terms].argsort(stable=True)]
-        reader, source_ends = terms // TERMS, _ends(source.flatten()[terms], sources).int()
         return Piece(
             pixels,
+            pixels + samples * len(reads.valid if whole else rows),
             None if whole else queries.flatten(),
             rows,
             query.int(),
@@ -106,13 +114,20 @@ class Piece:
             weight,
             torch.arange(0, len(weight) + 1, TERMS, dtype=torch.int32, device=device),
             (first * samples * TERMS).int(),
-            reader.int(),
-            (query[reader // samples] * heads).int(),
-            weight[terms],
-            source_ends,
-            int(source_ends[pixels]),
+            heads,
             at_once,
         )
+
+    @cached_property
+    def back(self) -> Back:
+        """Made when gradients are first asked for: sampling never does."""
+        samples = self.valid.shape[1]
+        terms = self.weight.nonzero()[:, 0]
+        terms = terms[self.source[terms].argsort(stable=True)]
+        reader = terms // TERMS
+        ends = _ends(self.source[terms].long(), self.sources).int()
+        asker = (self.query.long()[reader // samples] * self.heads).int()
+        return Back(reader.int(), asker, self.weight[terms], ends, int(ends[self.pixels]))
 
     @property
     def whole(self) -> bool:
@@ -150,18 +165,18 @@ class Piece:
 
     def from_queries(self, asked: torch.Tensor, head: int, share: torch.Tensor) -> torch.Tensor:
         """(sources, 32): what (Q, C) queries give back to the sources of their samples, by `share` (I, S)."""
-        weight = self.back_weight * share.flatten().index_select(0, self.reader)
-        return weighted_sums(_head(asked, head), self.asker, weight, self.source_ends)
+        weight = self.back.weight * share.flatten().index_select(0, self.back.reader)
+        return weighted_sums(_head(asked, head), self.back.asker, weight, self.back.source_ends)
 
     def from_samples(self, samples: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """(M, 32): what samples (I S, 32) give back to the pixels that they read, by weights of `pixel_weights`."""
-        ends = self.source_ends[: self.pixels + 1]
-        return weighted_sums(samples, self.reader[: self.pixel_terms], weight, ends)
+        ends = self.back.source_ends[: self.pixels + 1]
+        return weighted_sums(samples, self.back.reader[: self.back.pixel_terms], weight, ends)
 
     def pixel_weights(self, share: torch.Tensor) -> torch.Tensor:
         """(pixel_terms,) for `from_samples`, of samples that count by `share` (I, S): the same for all heads."""
-        terms = slice(0, self.pixel_terms)
-        return self.back_weight[terms] * share.flatten().index_select(0, self.reader[terms])
+        terms = slice(0, self.back.pixel_terms)
+        return self.back.weight[terms] * share.flatten().index_select(0, self.back.reader[terms])
 
 
 def in_order(pieces: list[Piece], parts: list[torch.Tensor]) -> torch.Tensor:

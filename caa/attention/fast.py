@@ -37,8 +37,9 @@ def _attend_sampling(
     if attended is None:
         wide, parts = query.to(accumulation_dtype(query.dtype)), []
         pieces = tables.pieces(features, codes is not None)
+        unprojected = None if codes else tables.codes(bands, features)  # once: where memory is short they are made here
         for piece in pieces:
-            own = codes or layers.project_codes(piece.codes(tables.codes(bands, features)), tables.memory)
+            own = codes or layers.project_codes(piece.codes(unprojected), tables.memory)
             parts.append(attend_piece(pixels, own, piece.asked(wide), piece, norm.eps))
         attended = in_order(pieces, parts).to(query.dtype)
     return attended + layers.value  # every value holds it, and the weights sum to one

@@ -115,7 +115,8 @@ def _statistics(maps: Projected, query: torch.Tensor, piece: Piece, eps: float) 
     highest = _by_query(logits.amax(-1), piece, -torch.inf).amax(-1)
     highest = torch.where(piece.unseen > 0, highest.clamp(min=0), highest)
     total = _by_query((logits - _of_entries(highest, piece)).exp_().sum(-1), piece, 0).sum(-1)
-    total += piece.unseen * (-highest).exp()
+    # Where nothing is unseen `highest` may be far below 0: 0 times infinity would be NaN.
+    total += piece.unseen * (-highest.clamp(min=0)).exp()
     return Statistics(logits, highest + total.log(), scale)
 
 

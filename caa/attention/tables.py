@@ -131,7 +131,7 @@ class Tables:
     @torch.no_grad()
     def layers(self, layer: nn.Module, norm: nn.Module, like: torch.Tensor) -> Layers:
         """What projects while sampling: the layer behind its norm, as they are."""
-        return self._once(("layers", layer, like.dtype, like.device), lambda: Layers.of(layer, norm, like))
+        return self._once_sampling(("layers", layer, like.dtype, like.device), lambda: Layers.of(layer, norm, like))
 
     @torch.no_grad()
     def projected(self, layers: Layers, bands: torch.Tensor, like: torch.Tensor) -> Projected | None:
@@ -144,9 +144,17 @@ class Tables:
                 return None
             return layers.project_codes(codes, self.memory)
 
-        return self._once(("projected", layers.layer, like.dtype, like.device), make)
+        return self._once_sampling(("projected", layers.layer, like.dtype, like.device), make)
 
     def _once(self, key: tuple, make: Callable[[], T]) -> T:
+        """What follows from cameras alone: normal tensors even in inference mode, so that training may use them."""
+        if key not in self._made:
+            with torch.inference_mode(False), torch.no_grad():
+                self._made[key] = make()
+        return self._made[key]
+
+    def _once_sampling(self, key: tuple, make: Callable[[], T]) -> T:
+        """What the host's layers make, in the mode that they are called in."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
@@ -159,7 +167,7 @@ class Tables:
     def _kept_code(self, key: tuple, make: Callable[[], torch.Tensor], like: torch.Tensor) -> torch.Tensor:
         """Codes, made once and kept on the device of `like` or on the CPU, as far as memory allows.
 
-        They are normal tensors even where the host is in inference mode, so that training may use them.
+        They are normal tensors, as those of `_once`.
         """
         if key in self._made:
             return self._made[key]

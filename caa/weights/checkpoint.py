@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from ...geometry.files import appearing_whole
 from ...geometry.input_error import InputError
 from ..attention import codes
-from .kinds import Kind, Shapes, Widths, caa_prefix, expected_shapes, identify
-from .tensor_files import read_shapes, read_tensors
+from .kinds import Kind, Shapes, Widths, caa_prefix, identify
+from .shapes import FREQUENCIES, expected_shapes, frequencies_key
+from .tensor_files import TensorFile
 
-FREQUENCIES = "pe.freq_bands"
 BASE = "Stable Diffusion 2"
 
 
@@ -48,18 +48,21 @@ def read_caa(path: str | Path) -> CAAWeights:
 
     Raises InputError for a file that is not MVDiffusion's (and what it is), missing or unexpected keys, wrong shapes.
     """
-    shapes, metadata = read_shapes(path)
+    return caa_of(TensorFile(path))
+
+
+def caa_of(file: TensorFile) -> CAAWeights:
+    """`read_caa` of a file that is open."""
     try:
-        kind = identify(shapes, metadata)
-        prefix = caa_prefix(shapes)
-        ours = {_own_name(key, prefix): shape for key, shape in shapes.items() if _is_own(key, prefix)}
+        kind = identify(file.shapes, file.metadata)
+        prefix = caa_prefix(file.shapes)
+        ours = {_own_name(key, prefix): shape for key, shape in file.shapes.items() if _is_own(key, prefix)}
         widths = _widths(ours)
         _check(ours, expected_shapes(kind, widths))
     except InputError as error:
-        raise InputError(f"{path}: {error}", error.remedy) from None
-    tensors = read_tensors(path, _prefixes(prefix))
-    tensors = {_own_name(key, prefix): tensor for key, tensor in tensors.items()}
-    told = metadata.get("base", BASE), metadata.get("prediction", "eps")
+        raise InputError(f"{file.path}: {error}", error.remedy) from None
+    tensors = {_own_name(key, prefix): tensor for key, tensor in file.tensors(_prefixes(prefix)).items()}
+    told = file.metadata.get("base", BASE), file.metadata.get("prediction", "eps")
     return CAAWeights(kind, widths, *_split_frequencies(tensors, kind, widths), *told)
 
 
@@ -70,7 +73,7 @@ def write_slim(path: str | Path, weights: CAAWeights, dtype: torch.dtype) -> Non
     """
     tensors = {_published_name(key): tensor.to("cpu", dtype, copy=True) for key, tensor in weights.tensors.items()}
     for block, bands in weights.frequencies.items():
-        key = f"{block}.{weights.kind.attention_prefix}{FREQUENCIES}"
+        key = frequencies_key(block, weights.kind)
         tensors[_published_name(key)] = bands.float().reshape(1, 1, -1).clone()
     metadata = {
         "format": "mvdiffusion",
@@ -150,7 +153,7 @@ def _split_frequencies(
     """(the other tensors, (N,) frequencies by block). Files cut to half precision have lost theirs: made anew."""
     frequencies = {}
     for block, width in widths.by_block().items():
-        stored = tensors[f"{block}.{kind.attention_prefix}{FREQUENCIES}"]
+        stored = tensors[frequencies_key(block, kind)]
         exact = stored.dtype in (torch.float32, torch.float64)
         frequencies[block] = stored.flatten().float().clone() if exact else codes.frequencies(width, kind.code_dims)
     return {key: tensor for key, tensor in tensors.items() if FREQUENCIES not in key}, frequencies

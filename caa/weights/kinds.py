@@ -82,60 +82,6 @@ DEPTH = Kind(
 KINDS = {kind.name: kind for kind in (PANORAMA, OUTPAINTING, DEPTH)}
 
 
-def expected_shapes(kind: Kind, widths: Widths) -> dict[str, tuple[int, ...]]:
-    """Shapes of all that weights of this kind hold at these widths, frequencies included; named as in `CAAWeights`."""
-    shapes = {}
-    for block, width in widths.by_block().items():
-        shapes |= {f"{block}.{key}": shape for key, shape in _block_shapes(kind, width).items()}
-    return shapes | (_condition_shapes(widths) if kind.condition else {})
-
-
-def _block_shapes(kind: Kind, width: int) -> dict[str, tuple[int, ...]]:
-    attention = {
-        "transformer.attn1.to_q.weight": (width, width),
-        "transformer.attn1.to_k.weight": (width, width),
-        "transformer.attn1.to_v.weight": (width, width),
-        "transformer.attn1.to_out.weight": (width, width),
-        "transformer.attn1.to_out.bias": (width,),
-        "transformer.ff.net.0.proj.weight": (8 * width, width),
-        "transformer.ff.net.0.proj.bias": (8 * width,),
-        "transformer.ff.net.2.weight": (width, 4 * width),
-        "transformer.ff.net.2.bias": (width,),
-        **_norm_shapes("transformer.norm1", width),
-        **_norm_shapes("transformer.norm2", width),
-        "pe.freq_bands": (1, 1, width // (2 * kind.code_dims)),
-    }
-    shapes = {kind.attention_prefix + key: shape for key, shape in attention.items()}
-    if kind.residual:
-        for i in (1, 2):
-            shapes |= {f"resnet.conv{i}.weight": (width, width, 3, 3), **_norm_shapes(f"resnet.bn{i}", width)}
-    return shapes
-
-
-def _norm_shapes(name: str, width: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-
-
-def _condition_shapes(widths: Widths) -> dict[str, tuple[int, ...]]:
-    """The image condition: each branch is as wide as the tensor that it is added to."""
-    first = widths.encoder[0]
-    shapes = {"condition_conv_in.weight": (first, 5, 3, 3), "condition_conv_in.bias": (first,)}
-    down = (first, *widths.encoder[:-1])
-    up = (widths.mid, *widths.decoder[:-1])
-    for side, branches in (("down", down), ("up", up)):
-        for i, width in enumerate(branches):
-            branch = {
-                **_norm_shapes("norm1", first),
-                "conv1.weight": (width, first, 3, 3),
-                "conv1.bias": (width,),
-                **_norm_shapes("norm2", width),
-                "conv2.weight": (width, width, 1, 1),
-                "conv2.bias": (width,),
-            }
-            shapes |= {f"condition_{side}blocks.{i}.{key}": shape for key, shape in branch.items()}
-    return shapes
-
-
 def caa_prefix(keys: Iterable[str]) -> str | None:
     """What stands before `cp_blocks_` in a file's keys: `mv_base_model.` in the authors', nothing in slim ones.
 

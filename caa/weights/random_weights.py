@@ -8,8 +8,9 @@ import torch
 
 from ...geometry.input_error import InputError
 from ..attention.codes import frequencies
-from .checkpoint import FREQUENCIES, CAAWeights
-from .kinds import Kind, Widths, expected_shapes
+from .checkpoint import CAAWeights
+from .kinds import Kind, Widths
+from .shapes import FREQUENCIES, expected_shapes
 
 # The last layer of each residual branch: at zero the block returns its input.
 LAST_LAYERS = ("attn1.to_out.", "ff.net.2.", "conv2.")

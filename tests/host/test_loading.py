@@ -10,6 +10,8 @@ import torch
 from published_files import full_size_weights, golden_weights, write_published
 from safetensors.torch import save_file
 
+from mvdiffusion_pack.caa.weights.tensor_files import TensorFile
+
 pytestmark = pytest.mark.host
 
 UNET = "mv_base_model.unet."
@@ -93,7 +95,7 @@ def test_text_encoder_is_loaded_and_its_last_layer_adds_nothing(loading, full_si
 
 @pytest.mark.slow
 def test_the_three_belong_together(loading, full_size):
-    model, clip, vae = loading.load_base_models(full_size)
+    model, clip, vae = loading.load_base_models(TensorFile(full_size))
     conditioning = clip.encode_from_tokens_scheduled(clip.tokenize("a red house"))
     assert conditioning[0][0].shape == (1, 77, 1024)
     assert conditioning[0][1]["pooled_output"].isfinite().all()
@@ -126,7 +128,7 @@ def test_missing_weights_are_named(loading, tmp_path, key, part, named):
     del weights[key]
     write_published(tmp_path / "part.ckpt", weights)
     with pytest.raises(ValueError, match=rf"part\.ckpt: 1 weights of the {part} are missing.*{named}"):
-        loading.load_base_models(tmp_path / "part.ckpt")
+        loading.load_base_models(TensorFile(tmp_path / "part.ckpt"))
 
 
 def test_missing_parts_are_named(loading, tmp_path):
@@ -134,20 +136,20 @@ def test_missing_parts_are_named(loading, tmp_path):
     with pytest.raises(
         ValueError, match=r"bare\.ckpt holds no VAE and no text encoder: load SD 2 with Load Checkpoint"
     ):
-        loading.load_base_models(tmp_path / "bare.ckpt")
+        loading.load_base_models(TensorFile(tmp_path / "bare.ckpt"))
 
 
 def test_slim_files_hold_no_base(loading, tmp_path):
     slim = {key: tensor for key, tensor in golden_weights("pano").items() if "cp_blocks" in key}
     save_file(slim, tmp_path / "slim.safetensors")
     with pytest.raises(ValueError, match=r"holds no UNet and no VAE and no text encoder"):
-        loading.load_base_models(tmp_path / "slim.safetensors")
+        loading.load_base_models(TensorFile(tmp_path / "slim.safetensors"))
 
 
 def test_other_files_are_refused(loading, tmp_path):
     save_file({"lora_unet_mid.lora_up.weight": torch.zeros(4, 4)}, tmp_path / "style.safetensors")
     with pytest.raises(ValueError, match=r"style\.safetensors: the file is a LoRA"):
-        loading.load_base_models(tmp_path / "style.safetensors")
+        loading.load_base_models(TensorFile(tmp_path / "style.safetensors"))
 
 
 def with_stubs(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -159,11 +161,11 @@ def with_stubs(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def test_unets_of_other_widths_are_refused(loading, tmp_path):
     write_published(tmp_path / "small.ckpt", with_stubs(golden_weights("pano")))
     with pytest.raises(ValueError, match=r"small\.ckpt: ComfyUI knows no UNet of these widths"):
-        loading.load_base_models(tmp_path / "small.ckpt")
+        loading.load_base_models(TensorFile(tmp_path / "small.ckpt"))
 
 
 def test_unets_of_another_structure_are_refused(loading, tmp_path):
     more = {UNET + "down_blocks.3.attentions.0.norm.weight": torch.ones(64)}
     write_published(tmp_path / "other.ckpt", with_stubs(golden_weights("pano") | more))
     with pytest.raises(ValueError, match=r"not SD 2's, it has 1 other keys such as down_blocks\.3\.attentions"):
-        loading.load_base_models(tmp_path / "other.ckpt")
+        loading.load_base_models(TensorFile(tmp_path / "other.ckpt"))

@@ -58,9 +58,10 @@ def with_lora(model):
 
 
 def tuned(model, path):
+    from mvdiffusion_pack.caa.weights.tensor_files import TensorFile
     from mvdiffusion_pack.host.weights import with_tuned_unet
 
-    return with_tuned_unet(model, path)
+    return with_tuned_unet(model, TensorFile(path))
 
 
 def test_files_unet_takes_the_place_of_the_models(file, expected):
@@ -117,3 +118,14 @@ def test_unet_that_reads_other_texts_is_refused(comfy, tmp_path):
     write_published(tmp_path / "broken.ckpt", weights)
     with pytest.raises(ValueError, match=r"1 missing or of another size, such as .*attn2\.to_k\.weight"):
         tuned(other_model(), tmp_path / "broken.ckpt")
+
+
+def test_a_load_reads_the_files_index_once(file, monkeypatch):
+    from mvdiffusion_pack.caa.weights import tensor_files
+    from mvdiffusion_pack.nodes import loaders
+
+    opened, dump = [], tensor_files.Dump
+    monkeypatch.setattr(tensor_files, "Dump", lambda path: opened.append(path) or dump(path))
+    monkeypatch.setattr(loaders, "_path", lambda _: file)
+    loaders.LoadMVDiffusion.execute(other_model(), "depth.ckpt", 1.0)
+    assert opened == [file]

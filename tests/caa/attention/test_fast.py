@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from published_files import frozen_weights
 from scattered import depth_like
 
-from mvdiffusion_pack.caa.attention import compiled, fast
+from mvdiffusion_pack.caa.attention import compiled, fast, tables
 from mvdiffusion_pack.caa.attention.codes import frequencies
 from mvdiffusion_pack.caa.attention.memory import Memory, split
 from mvdiffusion_pack.caa.attention.tables import Tables
@@ -97,6 +97,43 @@ def test_queries_that_see_nothing_in_any_view_agree():
     assert not any(table.valid.any() for table in corr.tables)
     x = features(1, 4, 64, 8, 8)
     assert_agree(attended(corr, x), attended(corr, x, fast=False), 1e-10)
+
+
+@pytest.mark.parametrize("sampling", [True, False], ids=["sampling", "learning"])
+def test_logits_far_below_zero_agree(sampling):
+    """Queries of a dense ring see all their samples, so nothing holds the highest logit above that of unseen ones."""
+    corr = panorama_correspondences(ring(16, 90, 512, 512), 8, 8)
+    block, bands = block_of(64, torch.float32), frequencies(64, 2)
+    attention = block.transformer.attn1
+    with torch.no_grad():
+        attention.to_k.weight.copy_(-3 * attention.to_q.weight)
+    x = 8 * features(64, seed=2)[None, None, :, None, None] + 0.1 * features(1, 16, 64, 8, 8)
+    with torch.inference_mode():
+        fast, plain = (block(x.float(), Tables(corr, None, way, sampling), bands) for way in (True, False))
+    assert fast.isfinite().all()
+    assert_agree(fast - x, plain - x, 1e-4)
+
+
+@pytest.mark.parametrize("sampling", [True, False], ids=["sampling", "learning"])
+def test_codes_that_are_not_kept_are_not_made_for_each_view(sampling, monkeypatch):
+    corr, made = panorama_correspondences(ring(4, 100, 64, 64), 8, 8), []
+    codes = tables._codes
+    monkeypatch.setattr(tables, "_codes", lambda *given: made.append(1) or codes(*given))
+    nothing = Memory(code_bytes=0, projected_bytes=0, waiting_bytes=0)
+    attended(corr, features(1, 4, 32, 8, 8), memory=nothing, sampling=sampling)
+    assert len(made) <= 2  # sampling asks once more whether there is room for them projected
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+@pytest.mark.parametrize("memory", [Memory(), Memory(projected_bytes=0)], ids=["roomy", "short"])
+def test_tables_that_were_used_in_inference_mode_train_afterwards(fast, memory):
+    corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
+    made, block, bands = Tables(corr, memory, fast), block_of(32, torch.float32), frequencies(32, 2)
+    x = features(1, 4, 32, 8, 8).float()
+    with torch.inference_mode():
+        block(x, made, bands)
+    block(x.requires_grad_(), made, bands).sum().backward()
+    assert x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])

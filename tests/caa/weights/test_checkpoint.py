@@ -17,7 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mvdiffusion_pack.caa.weights.checkpoint import CAAWeights, read_caa, write_slim
-from mvdiffusion_pack.caa.weights.kinds import KINDS, PANORAMA, Widths, expected_shapes
+from mvdiffusion_pack.caa.weights.kinds import KINDS, PANORAMA, Widths
+from mvdiffusion_pack.caa.weights.shapes import expected_shapes
 from mvdiffusion_pack.geometry.input_error import InputError
 
 NAMES = {"pano": "panorama", "outpaint": "outpainting", "depth": "depth"}

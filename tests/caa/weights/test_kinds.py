@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from published_files import manifest, text_encoder_shapes, vae_shapes
 
-from mvdiffusion_pack.caa.weights.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths, expected_shapes, identify
+from mvdiffusion_pack.caa.weights.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths, identify
+from mvdiffusion_pack.caa.weights.shapes import expected_shapes
 from mvdiffusion_pack.geometry.input_error import InputError
 
 SD2 = Widths(encoder=(320, 640, 1280, 1280), mid=1280, decoder=(1280, 1280, 640, 320))

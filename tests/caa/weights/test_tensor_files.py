@@ -18,7 +18,9 @@ import torch
 from published_files import write_published
 from safetensors.torch import save_file
 
-from mvdiffusion_pack.caa.weights.tensor_files import _Placeholder, _Unpickler, read_shapes, read_tensors
+from mvdiffusion_pack.caa.weights import tensor_files
+from mvdiffusion_pack.caa.weights.tensor_files import TensorFile
+from mvdiffusion_pack.caa.weights.torch_dumps import Dump, _Placeholder, _Unpickler
 from mvdiffusion_pack.geometry.input_error import InputError
 
 WEIGHTS = {
@@ -30,12 +32,14 @@ WEIGHTS = {
     "c.weight": torch.nn.Parameter(torch.ones(5, dtype=torch.bfloat16)),
     "d.nothing": torch.zeros(0, 3),
 }
-FORMATS = ["zip", "legacy", "safetensors"]
+FORMATS = ["zip", "legacy", "torch", "safetensors"]
 
 
 def write(path: Path, form: str) -> Path:
     if form == "safetensors":
         save_file({key: tensor.detach().contiguous() for key, tensor in WEIGHTS.items()}, path)
+    elif form == "torch":
+        torch.save({"state_dict": WEIGHTS, "epoch": 3}, path)
     else:
         write_published(path, WEIGHTS, legacy=form == "legacy")
     return path
@@ -51,7 +55,7 @@ def torch_zip(path: Path, content: bytes) -> Path:
 @pytest.mark.parametrize("form", FORMATS)
 def test_all_dtypes_and_strides_are_read(form, tmp_path):
     path = write(tmp_path / "weights.bin", form)
-    tensors = read_tensors(path, [""])
+    tensors = TensorFile(path).tensors([""])
     assert tensors.keys() == WEIGHTS.keys()
     for key, tensor in WEIGHTS.items():
         assert tensors[key].dtype == tensor.dtype
@@ -60,13 +64,32 @@ def test_all_dtypes_and_strides_are_read(form, tmp_path):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_shapes_are_those_of_the_tensors(form, tmp_path):
-    shapes, _ = read_shapes(write(tmp_path / "weights.bin", form))
+    shapes = TensorFile(write(tmp_path / "weights.bin", form)).shapes
     assert shapes == {key: tuple(tensor.shape) for key, tensor in WEIGHTS.items()}
+
+
+@pytest.mark.parametrize(("form", "by_torch"), [("torch", True), ("zip", False), ("legacy", False)])
+def test_torch_reads_what_it_does_not_refuse(form, by_torch, tmp_path, monkeypatch):
+    """And the two readers agree."""
+    path, dumps = write(tmp_path / "weights.ckpt", form), []
+    monkeypatch.setattr(tensor_files, "Dump", lambda path: dumps.append(path) or Dump(path))
+    file, dump = TensorFile(path), Dump(path)
+    assert (not dumps) == (by_torch and torch.__version__ >= tensor_files.SOUND)
+    assert file.shapes == dump.shapes
+    assert all(torch.equal(tensor, dump.tensor(key)) for key, tensor in file.tensors([""]).items())
+    assert not any(tensor.requires_grad for tensor in file.tensors([""]).values())
+
+
+def test_before_its_loader_was_sound_torch_is_not_asked(tmp_path, monkeypatch):
+    path = write(tmp_path / "weights.ckpt", "torch")
+    monkeypatch.setattr(tensor_files, "SOUND", (99,))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was asked"))
+    assert TensorFile(path).tensors(["a.w"]).keys() == {"a.weight"}
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_only_the_keys_asked_for_are_read(form, tmp_path):
-    assert read_tensors(write(tmp_path / "weights.bin", form), ["a.", "b.s"]).keys() == {
+    assert TensorFile(write(tmp_path / "weights.bin", form)).tensors(["a.", "b.s"]).keys() == {
         "a.weight",
         "a.bias",
         "b.steps",
@@ -75,29 +98,29 @@ def test_only_the_keys_asked_for_are_read(form, tmp_path):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_names_are_not_trusted(form, tmp_path):
-    wrong = {"safetensors": "weights.ckpt", "zip": "weights.safetensors", "legacy": "weights.safetensors"}[form]
-    assert read_shapes(write(tmp_path / wrong, form))[0].keys() == WEIGHTS.keys()
+    wrong = "weights.ckpt" if form == "safetensors" else "weights.safetensors"
+    assert TensorFile(write(tmp_path / wrong, form)).shapes.keys() == WEIGHTS.keys()
 
 
 def test_metadata_of_safetensors(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"kind": "depth"})
-    assert read_shapes(tmp_path / "a.safetensors")[1] == {"kind": "depth"}
+    assert TensorFile(tmp_path / "a.safetensors").metadata == {"kind": "depth"}
 
 
 def test_plain_state_dicts_need_no_wrapping(tmp_path):
     torch.save(OrderedDict(WEIGHTS), tmp_path / "plain.pt")
-    assert read_shapes(tmp_path / "plain.pt")[0].keys() == WEIGHTS.keys()
+    assert TensorFile(tmp_path / "plain.pt").shapes.keys() == WEIGHTS.keys()
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_all_pickle_protocols(protocol, tmp_path):
     torch.save(WEIGHTS, tmp_path / "weights.pt", pickle_protocol=protocol)
-    assert torch.equal(read_tensors(tmp_path / "weights.pt", ["a.w"])["a.weight"], WEIGHTS["a.weight"])
+    assert torch.equal(TensorFile(tmp_path / "weights.pt").tensors(["a.w"])["a.weight"], WEIGHTS["a.weight"])
 
 
 def test_a_tensor_owns_its_part_of_the_file_only(tmp_path):
     """Else a deep copy of a module would copy the whole file for each of its parameters."""
-    tensor = read_tensors(write(tmp_path / "weights.ckpt", "zip"), ["a.weight"])["a.weight"]
+    tensor = TensorFile(write(tmp_path / "weights.ckpt", "zip")).tensors(["a.weight"])["a.weight"]
     assert tensor.untyped_storage().nbytes() == 6 * 4
     assert torch.equal(copy.deepcopy(tensor), WEIGHTS["a.weight"])
 
@@ -105,7 +128,7 @@ def test_a_tensor_owns_its_part_of_the_file_only(tmp_path):
 def test_writing_to_a_tensor_leaves_the_file_alone(tmp_path):
     path = write(tmp_path / "weights.ckpt", "zip")
     before = path.read_bytes()
-    read_tensors(path, ["a.weight"])["a.weight"].zero_()
+    TensorFile(path).tensors(["a.weight"])["a.weight"].zero_()
     assert path.read_bytes() == before
 
 
@@ -151,7 +174,7 @@ HOSTILE_OPCODES = {
 def test_calls_in_a_file_are_not_made(make, protocol, tmp_path):
     marker = tmp_path / "ran"
     torch.save({"state_dict": WEIGHTS, "extra": make(str(marker))}, tmp_path / "evil.ckpt", pickle_protocol=protocol)
-    assert read_tensors(tmp_path / "evil.ckpt", [""]).keys() == WEIGHTS.keys()
+    assert TensorFile(tmp_path / "evil.ckpt").tensors([""]).keys() == WEIGHTS.keys()
     assert not marker.exists()
 
 
@@ -179,7 +202,7 @@ def test_opcodes_that_call_do_not(opcodes, tmp_path):
     content = content.replace(b"Sb'", b"S'")
     pickle.loads(content).close()  # it works, and leaves the extension in pickle's cache
     marker.unlink()
-    read_shapes(torch_zip(tmp_path / "evil.ckpt", content))
+    TensorFile(torch_zip(tmp_path / "evil.ckpt", content))
     assert not marker.exists()
 
 
@@ -224,7 +247,7 @@ def test_a_pickle_cannot_change_what_it_is_given(module, name, state, tmp_path):
     """BUILD with a slot state or a dict sets attributes, on functions, methods and classes too."""
     content = b"\x80\x02c" + f"{module}\n{name}\n".encode() + state + b"b."
     with contextlib.suppress(ValueError):
-        read_shapes(torch_zip(tmp_path / "evil.ckpt", content))
+        TensorFile(torch_zip(tmp_path / "evil.ckpt", content))
     found = _Unpickler(io.BytesIO()).find_class(module, name)
     assert not hasattr(found, "evil") and not hasattr(getattr(found, "_function", None), "evil")
 
@@ -233,7 +256,7 @@ def test_a_pickle_cannot_change_what_it_is_given(module, name, state, tmp_path):
 def test_safetensors_of_any_header_length_are_known(padding, tmp_path):
     """The length stands first in the file, and 1 in 32 looks like the start of a pickle."""
     save_file({"a": torch.ones(2)}, tmp_path / "any.safetensors", {"note": "x" * padding})
-    assert read_shapes(tmp_path / "any.safetensors")[0] == {"a": (2,)}
+    assert TensorFile(tmp_path / "any.safetensors").shapes == {"a": (2,)}
 
 
 def test_tensors_cannot_reach_outside_their_storage(tmp_path):
@@ -244,7 +267,7 @@ def test_tensors_cannot_reach_outside_their_storage(tmp_path):
 
     torch.save({"a": Outside()}, tmp_path / "evil.ckpt")
     with pytest.raises(InputError, match=r"evil\.ckpt is damaged.*no data for a"):
-        read_tensors(tmp_path / "evil.ckpt", ["a"])
+        TensorFile(tmp_path / "evil.ckpt").tensors(["a"])
 
 
 # Broken files.
@@ -268,7 +291,7 @@ BROKEN = {
 def test_broken_files_are_named_with_what_to_do(content, fact, remedy, name, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"^[^\n]*{name} [^\n]*{fact}[^\n]*$") as raised:
-        read_shapes(tmp_path / name)
+        TensorFile(tmp_path / name)
     assert raised.value.remedy == remedy
 
 
@@ -279,14 +302,14 @@ def test_cut_files_are_named(form, share, tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: max(20, int(share * len(content)))])
     with pytest.raises(InputError, match=r"^[^\n]*weights\.ckpt [^\n]*damaged[^\n]*$"):
-        read_tensors(path, [""])
+        TensorFile(path).tensors([""])
 
 
 def test_archives_of_something_else_are_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "weights.ckpt", "w") as archive:
         archive.writestr("weights.safetensors", b"")
     with pytest.raises(InputError, match=r"weights\.ckpt is not a torch file.*without data\.pkl"):
-        read_shapes(tmp_path / "weights.ckpt")
+        TensorFile(tmp_path / "weights.ckpt")
 
 
 def test_archives_without_a_storage_are_named(tmp_path):
@@ -296,9 +319,9 @@ def test_archives_without_a_storage_are_named(tmp_path):
             if not entry.filename.endswith("/data/0"):
                 part.writestr(entry.filename, whole.read(entry))
     with pytest.raises(InputError, match=r"part\.ckpt is damaged.*no data for a\.weight"):
-        read_tensors(tmp_path / "part.ckpt", [""])
+        TensorFile(tmp_path / "part.ckpt").tensors([""])
 
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
-        read_shapes(tmp_path / "none.ckpt")
+        TensorFile(tmp_path / "none.ckpt")
