@@ -17,6 +17,7 @@ import in_process
 from comfy_host import HOW_TO_GET_COMFYUI, find_comfyui
 from environment import ROOT, SetUpError, run_script
 
+BEGUN = ROOT / "training" / "demo" / "begun"  # weights that an earlier run came to
 TRAINED = {"autoencoder": 0.2, "unet": 0.6, "decoder": 0.2}  # shares of the time for all
 
 
@@ -42,6 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--hours", type=float, help="for all trainings together, or for the one that is named")
     parser.add_argument("--steps", type=int, help="of the training that is named, in all")
     parser.add_argument("--rooms", type=int, help="rooms to render (6000)")
+    parser.add_argument("--anew", action="store_true", help="do not go on from the weights in training/demo/begun")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (1)")
     return parser.parse_args()
 
@@ -58,6 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     from host_modules import HostModules
 
+    from mvdiffusion_pack.training.demo.adopt import adopt
     from mvdiffusion_pack.training.demo.context import SIZE, Context
     from mvdiffusion_pack.training.demo.export import export
     from mvdiffusion_pack.training.demo.machine import keep_memory, this_machine
@@ -72,6 +75,8 @@ def _run(arguments: argparse.Namespace) -> None:
     machine = this_machine()
     logging.info("%s; computing in %s; state in %s", machine.words, machine.dtype, arguments.state)
     rooms = {**ROOMS, SIZE: arguments.rooms or ROOMS[SIZE]}
+    if not arguments.anew and adopt(Context(arguments.state, machine, HostModules(), rooms), BEGUN):
+        logging.info("going on from the weights in %s, without their moments; --anew begins from nothing", BEGUN)
     for name in wanted:
         share = TRAINED.get(name, 0) if len(wanted) > 1 else 1
         seconds = arguments.hours * 3600 * share if arguments.hours else None

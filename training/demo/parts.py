@@ -40,10 +40,15 @@ def words(context: Context) -> Words:
 
 
 def base_models(context: Context) -> tuple[Shared, TextEncoder]:
-    """UNet and text encoder with their first weights."""
+    """UNet and text encoder with their first weights: drawn, or those that were taken over (adopt.py)."""
     torch.manual_seed(SEED)
     shared = Shared(fresh(context.host.unet(config.UNET), SEED))
-    return shared, TextEncoder(len(words(context)), **config.TEXT)
+    text = TextEncoder(len(words(context)), **config.TEXT)
+    begun = files.load(context.folder / "begun.pt")
+    if begun is not None:
+        shared.load_state_dict(begun["unet"])
+        text.load_state_dict(begun["text"])
+    return shared, text
 
 
 def trained_base(context: Context) -> tuple[Shared, TextEncoder]:

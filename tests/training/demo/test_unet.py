@@ -129,7 +129,7 @@ def test_figures_and_a_contact_sheet(host, monkeypatch):
 
 
 def test_export(host, monkeypatch, tmp_path):
-    from mvdiffusion_pack.training.demo import context, export
+    from mvdiffusion_pack.training.demo import adopt, context, export, parts
 
     monkeypatch.setattr(config, "UNET", SMALL)
     (tmp_path / "words.json").write_text(json.dumps(WORDS.tokens), encoding="utf-8")
@@ -153,3 +153,12 @@ def test_export(host, monkeypatch, tmp_path):
     TextEncoder(len(WORDS), **config.TEXT).load_state_dict(text)
     host.autoencoder(config.AUTOENCODER).load_state_dict(load_file(tmp_path / "export" / "autoencoder.safetensors"))
     assert json.loads((tmp_path / "export" / "demo.json").read_text(encoding="utf-8"))["channels"] == CHANNELS
+
+    fresh_run = context.Context(tmp_path / "fresh", this_machine(), host, {})
+    assert adopt.adopt(fresh_run, tmp_path / "export")
+    assert not adopt.adopt(fresh_run, tmp_path / "export")  # it has an autoencoder of its own now
+    shared, encoder = parts.base_models(fresh_run)
+    before, _ = parts.trained_base(given)
+    for key, weight in shared.state_dict().items():
+        torch.testing.assert_close(weight, before.state_dict()[key].half().float(), rtol=0, atol=0)
+    assert parts.words(fresh_run).tokens == WORDS.tokens and len(encoder.state_dict()) == len(text)
