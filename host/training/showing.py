@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import comfy.model_management
 import comfy.utils
@@ -51,11 +52,9 @@ class NodeView:
         self._send("\n".join(filter(None, (self._line, self._validated))))
 
     def _send(self, text: str) -> None:
-        import server  # the host's; there is none where nodes run without it
-
-        instance = getattr(server.PromptServer, "instance", None)
-        if instance is not None and self._node_id is not None:
-            instance.send_progress_text(text, self._node_id)
+        server = sys.modules.get("server")  # the host's; not there where nodes run without it
+        if server is not None and self._node_id is not None:
+            server.PromptServer.instance.send_progress_text(text, self._node_id)
 
 
 def described(progress: Progress) -> str:
