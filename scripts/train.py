@@ -1,8 +1,8 @@
 """Trains MVDiffusion's blocks on any Stable Diffusion checkpoint, alone or on many cards.
 
-    python scripts/train.py FOLDER --model sd.safetensors --run runs/mine
-    torchrun --nproc-per-node 4 scripts/train.py FOLDER --model sd.safetensors --run runs/mine --batch 8
-    python scripts/train.py --rooms --demo --run runs/trial --size 64 --steps 100
+    python scripts/train.py FOLDER --model sd.safetensors --output runs/mine
+    torchrun --nproc-per-node 4 scripts/train.py FOLDER --model sd.safetensors --output runs/mine --batch 8
+    python scripts/train.py --rooms --demo --output runs/trial --size 64 --steps 100
 
 FOLDER holds panoramas, each NAME.png (.jpg, .webp) with NAME.txt beside it: its caption, 1 line or one per view.
 --rooms renders furnished rooms in their place; --sequences takes folders in ScanNet's layout, for --kind depth.
@@ -28,6 +28,7 @@ NEEDED = "torch", "safetensors", "einops", "PIL"
 EVERY = 10  # seconds between two lines where no terminal shows the progress
 
 
+# torchrun reads abbreviations of its own options behind the script's name, too: --run and --start are such.
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -42,7 +43,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     base = parser.add_argument_group("what to train on")
     base.add_argument("--model", type=Path, metavar="FILE", help="a checkpoint with UNet, text encoder and VAE")
     base.add_argument("--demo", action="store_true", help="the pack's own small model, which needs no download")
-    base.add_argument("--start", type=Path, metavar="FILE", help="blocks to go on from, such as the authors' pano.ckpt")
+    base.add_argument("--blocks", type=Path, metavar="FILE", help="blocks to go on from, such as pano.ckpt")
     base.add_argument("--host", type=Path, metavar="FOLDER", help="the ComfyUI to use, instead of a found one")
     base.add_argument("--cpu", action="store_true", help="leave the graphics cards alone")
 
@@ -53,7 +54,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     views.add_argument("--height", type=int, metavar="PIXELS", help="if it is another than the width")
 
     run = parser.add_argument_group("the run")
-    run.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="where it is saved, and goes on from")
+    run.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where it is saved, and goes on from")
     run.add_argument("--kind", choices=["panorama", "outpainting", "depth"], default="panorama")
     run.add_argument("--steps", type=int, default=1000)
     run.add_argument("--batch", type=int, default=1, help="panoramas per step, over all processes")
@@ -79,7 +80,7 @@ def check(args: argparse.Namespace) -> None:
     given = [bool(args.folders), args.rooms is not None, bool(args.sequences)]
     if sum(given) != 1:
         raise SetUpError("give one of: folders of panoramas, --rooms, --sequences FOLDER ...")
-    for name in ("model", "start"):
+    for name in ("model", "blocks"):
         path = getattr(args, name)
         if path and not path.is_file():
             raise SetUpError(f"there is no file {path} for --{name}")
@@ -131,7 +132,7 @@ def base_models(args: argparse.Namespace):
     from mvdiffusion_pack.caa.weights.kinds import KINDS
     from mvdiffusion_pack.host.demo import demo_models
 
-    start = (args.start.name, read_caa(args.start)) if args.start else None
+    start = (args.blocks.name, read_caa(args.blocks)) if args.blocks else None
     if args.demo:
         return *demo_models(KINDS[args.kind].in_channels), start
     loaded = comfy.sd.load_checkpoint_guess_config(str(args.model), output_vae=True, output_clip=True)
@@ -176,20 +177,20 @@ def train(args: argparse.Namespace, host: Path) -> None:
     from mvdiffusion_pack.training.trainer import LossError
 
     with world(on_cards=not args.cpu) as here:
-        terminal = Terminal(args.run, here.main)
+        terminal = Terminal(args.output, here.main)
         try:
             given = vars(args)
             settings = Settings(**{field.name: given[field.name] for field in fields(Settings) if field.name in given})
             model, clip, vae, start = base_models(args)
             data = data_of(args, terminal.say)
-            args.run.mkdir(parents=True, exist_ok=True)
+            args.output.mkdir(parents=True, exist_ok=True)
             training = Training(
                 model,
                 clip,
                 vae,
                 data,
                 settings,
-                args.run,
+                args.output,
                 start,
                 args.prefix,
                 args.unet_steps,
@@ -201,11 +202,11 @@ def train(args: argparse.Namespace, host: Path) -> None:
         except (InputError, LossError, SaveError) as error:
             raise SetUpError(str(error).rstrip(".")) from None
         if here.main and trained.steps == settings.steps:
-            write_slim(args.run / "blocks.safetensors", trained.weights, torch.float32)
-            terminal.say(f"wrote {args.run / 'blocks.safetensors'}: put it into ComfyUI/models/mvdiffusion")
+            write_slim(args.output / "blocks.safetensors", trained.weights, torch.float32)
+            terminal.say(f"wrote {args.output / 'blocks.safetensors'}: put it into ComfyUI/models/mvdiffusion")
             if args.unet_steps:
-                comfy.sd.save_checkpoint(str(args.run / "checkpoint.safetensors"), trained.model, clip, vae)
-                terminal.say(f"wrote {args.run / 'checkpoint.safetensors'}: the base with the UNet that was tuned")
+                comfy.sd.save_checkpoint(str(args.output / "checkpoint.safetensors"), trained.model, clip, vae)
+                terminal.say(f"wrote {args.output / 'checkpoint.safetensors'}: the base with the UNet that was tuned")
 
 
 def main() -> int:

@@ -28,7 +28,7 @@ class Settings:
     dropout: share of the panoramas that are trained without their captions, so that guidance works.
     dtype: what the UNet computes in, a name in DTYPES; the blocks' own weights are float32.
     checkpointing: activations are computed again for the gradients instead of being kept.
-    validate_every, save_every: in steps; 0: not before the end.
+    validate_every, save_every: in steps; 0: not before the end. Validated is also before the first step.
     Raises InputError, one sentence, for the first value that cannot be right.
     """
 

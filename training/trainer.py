@@ -101,6 +101,8 @@ class Trainer:
         Raises LossError, with the last saved state as it was, and whatever stops it from outside, with the state saved.
         """
         try:
+            if self.step == 0 and self.settings.validate_every:  # new blocks change nothing: the base by itself
+                self.validate()
             while self.step < self.settings.steps:
                 begin = time.monotonic()
                 stop = self._one_step()

@@ -136,7 +136,7 @@ def test_validation_samples_a_panorama_and_measures_its_agreement(demo, monkeypa
     seen: list[Validated] = []
     monkeypatch.setattr(showing.NodeView, "validated", lambda self, validated: seen.append(validated))
     train(demo, steps=2, validate_every=1)
-    assert [one.step for one in seen] == [1, 2]
+    assert [one.step for one in seen] == [0, 1, 2]
     for one in seen:
         assert one.loss > 0 and 0 < one.psnr < 100
         assert showing.joined(one).size == (512, 256) or showing.joined(one).width == 2 * showing.joined(one).height

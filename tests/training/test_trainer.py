@@ -108,10 +108,12 @@ def test_learning_rate_warms_up_and_falls_along_a_cosine():
 
 
 @pytest.mark.parametrize("validated", [3, 4])
-def test_validation_comes_every_so_many_steps_and_at_the_end(tmp_path, validated):
+def test_validation_comes_before_the_first_step_then_every_so_many_and_at_the_end(tmp_path, validated):
     steps = []
     trainer(tmp_path, watch=Watch(validate=steps.append), validate_every=validated).run()
-    assert steps == [validated, 6]
+    assert steps == [0, validated, 6]
+    trainer(tmp_path, watch=Watch(validate=steps.append), validate_every=validated).run()
+    assert steps == [0, validated, 6]
 
 
 def test_loss_that_is_no_number_names_step_and_sample_and_keeps_the_last_state(tmp_path):
