@@ -226,7 +226,7 @@ def _more() -> list[io.Input]:
             "checkpointing",
             default=True,
             optional=True,
-            tooltip="Much less memory for about a third more time. The result is the same.",
+            tooltip="Much less memory for about half as much time again. The result is the same.",
         ),
         io.Combo.Input(
             "latents",

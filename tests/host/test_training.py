@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import comfy_nodes
 import pytest
 import torch
@@ -151,10 +153,8 @@ def test_half_precision_and_all_the_rest_at_once(demo, dtype, unvalidated):
 
 
 def test_going_on_from_the_models_own_blocks(demo, unvalidated):
-    from mvdiffusion_pack.host.setup import KEY
-
     model, *_ = train(demo, start="those of the MODEL", steps=1, learning_rate=1e-7)
-    before, after = (one.get_additional_models_with_key(KEY)[0].model.read().tensors for one in (demo.model, model))
+    before, after = (blocks_of(one) for one in (demo.model, model))
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-5)
 
@@ -164,3 +164,39 @@ def test_batch_of_images_is_a_list_too(demo, unvalidated):
     _, as_batch, _ = train(demo, images=[images], run="batch")
     _, as_list, _ = train(demo, run="list")
     assert as_batch == as_list
+
+
+def test_nothing_of_a_training_stays_but_its_result(demo, monkeypatch, unvalidated):
+    from mvdiffusion_pack.host.training import session
+
+    made, unet_class = [], session.TrainingUNet
+
+    def watched(*args, **options):
+        unet = unet_class(*args, **options)
+        made.extend(weakref.ref(part) for part in (unet, unet.unet, next(unet.unet.parameters())))
+        return unet
+
+    monkeypatch.setattr(session, "TrainingUNet", watched)
+    train(demo, checkpointing=True)
+    assert len(made) == 3 and [part() for part in made] == [None] * 3
+
+
+def test_going_on_from_a_file(demo, monkeypatch, tmp_path, unvalidated):
+    import folder_paths
+
+    from mvdiffusion_pack.nodes.loaders import SaveMVDiffusion
+
+    model, *_ = train(demo, run="first")
+    (path,) = SaveMVDiffusion.execute(model, "first", "fp32").ui["text"]
+    monkeypatch.setattr(folder_paths, "get_full_path_or_raise", lambda *_: path)
+    monkeypatch.setattr(folder_paths, "get_filename_list", lambda *_: ["first.safetensors"])
+    again, *_ = train(demo, run="second", start="first.safetensors", steps=1, learning_rate=1e-7)
+    before, after = (blocks_of(one) for one in (model, again))
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-5)
+
+
+def blocks_of(model) -> dict[str, torch.Tensor]:
+    from mvdiffusion_pack.host.setup import KEY
+
+    return model.get_additional_models_with_key(KEY)[0].model.read().tensors
