@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -39,7 +41,7 @@ def add_condition(caa: nn.Module, widths: Widths, operations, dtype, device) -> 
         setattr(caa, name, nn.ModuleList(made))
 
 
-def condition_features(caa: nn.Module, condition: torch.Tensor) -> dict[str, torch.Tensor]:
+def condition_features(caa: Any, condition: torch.Tensor) -> dict[str, torch.Tensor]:
     """What each branch adds, by its name ('condition_downblocks.0'): (V, width, h / stride, w / stride).
 
     condition: (V, 5, h, w), latents and mask of known views, zeros in the others. All branches are fed by one layer.

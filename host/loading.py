@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import comfy.diffusers_convert
 import comfy.model_base
@@ -45,7 +46,7 @@ def unet_patches(file: TensorFile, model) -> dict[str, tuple[str, tuple[torch.Te
 
     Tensors stay mapped until the host copies them. Raises ValueError, one sentence, where it is another UNet's.
     """
-    prefix = caa_prefix(file.shapes) + "unet."
+    prefix = (caa_prefix(file.shapes) or "") + "unet."
     tensors = _without_prefix(file.tensors([prefix]), prefix)
     if not tensors:
         return {}
@@ -63,7 +64,7 @@ def unet_patches(file: TensorFile, model) -> dict[str, tuple[str, tuple[torch.Te
     return {key: ("set", (tensor,)) for key, tensor in given.items()}
 
 
-def _load(file: TensorFile, parts: tuple[str, ...], disable_dynamic: bool = False):
+def _load(file: TensorFile, parts: tuple[str, ...], disable_dynamic: bool = False) -> tuple[Any, Any, Any]:
     """(MODEL, CLIP, VAE), None for those not in `parts`."""
     state, path = _host_state_dict(file), file.path
     given = set(state)
@@ -99,7 +100,7 @@ def _host_state_dict(file: TensorFile) -> dict[str, torch.Tensor]:
         identify(shapes, file.metadata)
     except InputError as error:
         raise InputError(f"{path}: {error}", error.remedy) from None
-    prefix = caa_prefix(shapes)
+    prefix = caa_prefix(shapes) or ""
     outer = prefix.removesuffix("mv_base_model.")
     places = {"UNet": prefix + "unet.", "VAE": outer + "vae.", "text encoder": outer + "text_encoder."}
     absent = [name for name, place in places.items() if not any(key.startswith(place) for key in shapes)]

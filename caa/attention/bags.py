@@ -5,6 +5,7 @@ of them: four pixels and its code. All sums are `embedding_bag`, of one head at 
 enough for a processor's caches, and nothing of the size of samples times channels is ever there.
 """
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportOptionalMemberAccess=false
 from __future__ import annotations
 
 from dataclasses import dataclass

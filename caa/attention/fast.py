@@ -4,10 +4,12 @@ Keys and values are projected once per pixel and read projected (projected.py), 
 see nothing share one key; what follows from cameras alone is computed once (tables.py).
 """
 
+# pyright: reportArgumentType=false
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .bags import Piece, in_order
@@ -19,7 +21,7 @@ from .tables import Tables
 
 
 def attend_fast(
-    layer: nn.Module, norm: nn.Module, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
+    layer: Any, norm: Any, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
 ) -> torch.Tensor:
     """What plain.attend_plainly computes, up to rounding: (N, C) attended values of (N, C) queries, N = B V h w, over
     (B V, h, w, C) features."""
@@ -28,7 +30,7 @@ def attend_fast(
 
 
 def _attend_sampling(
-    layer: nn.Module, norm: nn.Module, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
+    layer: Any, norm: Any, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
 ) -> torch.Tensor:
     """With the layers as they are, compiled kernels where they may be used, and what is kept for a run."""
     layers = tables.layers(layer, norm, features)
@@ -46,7 +48,7 @@ def _attend_sampling(
 
 
 def _attend_learning(
-    layer: nn.Module, norm: nn.Module, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
+    layer: Any, norm: Any, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
 ) -> torch.Tensor:
     """With the weights as they are now. Where codes are too many to be projected at once, they are once more for the
     gradients of each view, instead of being kept for them."""

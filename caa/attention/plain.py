@@ -6,10 +6,11 @@ never held at once: pairs of views, or parts of one, are taken in piece by piece
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import nn
 
 from .memory import split
 from .softmax import SCALE, Softmax, split_heads
@@ -17,7 +18,7 @@ from .tables import Tables
 
 
 def attend_plainly(
-    layer: nn.Module, norm: nn.Module, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
+    layer: Any, norm: Any, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
 ) -> torch.Tensor:
     """(N, C) attended values of (N, C) projected queries, N = B V h w, over (B V, h, w, C) features.
 

@@ -9,11 +9,10 @@ input z there. Only its spread needs z itself. docs/attention.md has it in full.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from .memory import Memory
 from .softmax import accumulation_dtype
@@ -51,13 +50,13 @@ class Layers:
     key, value: (1, C), W_k b and W_v b, what a sample that sees nothing has and every other one has, too.
     """
 
-    layer: nn.Module
-    norm: nn.Module
+    layer: Any
+    norm: Any
     key: torch.Tensor
     value: torch.Tensor
 
     @staticmethod
-    def of(layer: nn.Module, norm: nn.Module, like: torch.Tensor) -> Layers:
+    def of(layer: Any, norm: Any, like: torch.Tensor) -> Layers:
         """For vectors of the dtype and on the device of (..., C) `like`."""
         normed = norm(like.new_zeros(1, like.shape[-1]))
         return Layers(layer, norm, layer.to_k(normed), layer.to_v(normed))
@@ -90,7 +89,7 @@ class Weights:
     value: torch.Tensor
 
     @staticmethod
-    def of(layer: nn.Module, norm: nn.Module, dtype: torch.dtype) -> Weights:
+    def of(layer: Any, norm: Any, dtype: torch.dtype) -> Weights:
         """Those of a layer with to_k and to_v behind a LayerNorm, for vectors of `dtype`."""
         to_key, to_value = ((projection.weight * norm.weight).to(dtype) for projection in (layer.to_k, layer.to_v))
         return Weights(to_key, to_value, F.linear(norm.bias[None], layer.to_v.weight).to(dtype))

@@ -1,5 +1,6 @@
 """Bilinear reads as weighted sums of four pixels: the geometry that the fast attention consumes."""
 
+# pyright: reportArgumentType=false
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
 from ...geometry.correspondence import Correspondences, Pair, SampleTable
 from .bags import Piece
@@ -129,7 +128,7 @@ class Tables:
         return self._kept_code(("centred", like.dtype, like.device, tuple(bands.tolist())), make, like)
 
     @torch.no_grad()
-    def layers(self, layer: nn.Module, norm: nn.Module, like: torch.Tensor) -> Layers:
+    def layers(self, layer: Any, norm: Any, like: torch.Tensor) -> Layers:
         """What projects while sampling: the layer behind its norm, as they are."""
         return self._once_sampling(("layers", layer, like.dtype, like.device), lambda: Layers.of(layer, norm, like))
 

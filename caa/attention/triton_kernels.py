@@ -5,6 +5,7 @@ through the entries of each; for each entry, through its S samples; for each sam
 fp32. What sets the bounds of loops is a constant of the program: a handful of programs serve a model.
 """
 
+# pyright: reportArgumentType=false
 from __future__ import annotations
 
 import torch

@@ -55,7 +55,7 @@ def caa_of(file: TensorFile) -> CAAWeights:
     """`read_caa` of a file that is open."""
     try:
         kind = identify(file.shapes, file.metadata)
-        prefix = caa_prefix(file.shapes)
+        prefix = caa_prefix(file.shapes) or ""
         ours = {_own_name(key, prefix): shape for key, shape in file.shapes.items() if _is_own(key, prefix)}
         widths = _widths(ours)
         _check(ours, expected_shapes(kind, widths))

@@ -51,7 +51,7 @@ class TensorFile:
 
 def _loaded_by_torch(path: str | Path) -> dict[str, torch.Tensor] | None:
     """What torch's own loader makes of a torch file, mapped; None where it refuses, as it does the authors' dumps."""
-    if torch.__version__ < SOUND:
+    if torch.__version__ < SOUND:  # pyright: ignore[reportOperatorIssue]
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -1,5 +1,6 @@
 """A whole training: from MODEL, CLIP and VAE to a MODEL with the blocks. Both doors, node and script, end here."""
 
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import gc
