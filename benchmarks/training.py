@@ -8,23 +8,21 @@ steps of the ways are timed in turns in one process, and the ratio of medians co
 a CPU the seconds are the processor's, so that what else the machine does counts little. `published` is the published
 attention written directly, view by view (tests/published_block.py), with its geometry made once.
 
-Memory is the peak of a step beyond that of the UNet alone. What the blocks weigh, and as much again for their
-gradients, is told apart: the gradients are part of the peak. With checkpointing, the layers of the UNet and the blocks
-keep their inputs alone, and are computed again for the gradients.
+Memory is what is kept between forward and backward pass, beyond what the UNet alone keeps; weights and tables are not
+in it. With checkpointing, the layers of the UNet and the blocks keep their inputs alone, and are computed again for the
+gradients.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
-import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
-from sampling import DTYPES, PeakMemory, Steps, comfy_host, in_process
+from sampling import DTYPES, Steps, comfy_host, in_process
 from torch.utils.checkpoint import checkpoint
 
 WAYS = "published", "plain", "fast"
@@ -44,6 +42,7 @@ class Run:
             return x
         with torch.autocast(x.device.type, x.dtype, enabled=x.dtype != torch.float32):
             if self._checkpointing:
+                KEPT.take([x])
                 return checkpoint(self._block, *found, x, use_reentrant=False).to(x.dtype)
             return self._block(*found, x).to(x.dtype)
 
@@ -81,19 +80,19 @@ class TrainingSteps(Steps):
         self.caa = CAA(PANORAMA, self.caa.widths, self.caa.frequencies, torch.nn, device=self.device)
         self.caa.load_state_dict(weights)
 
-    def step_of(self, way: str | None, checkpointing: bool) -> Callable[[], None]:
-        """A step with the blocks, which attend in one of WAYS, or (None) of the UNet alone."""
+    def pass_of(self, way: str | None, checkpointing: bool) -> Callable[[], torch.Tensor]:
+        """A forward pass with the blocks, which attend in one of WAYS, or (None) of the UNet alone, to a loss."""
         from mvdiffusion_pack.host.inject import RUN
 
         options = self.options() | ({} if way is None else {RUN: Run(self, way, checkpointing)})
 
-        def step() -> None:
+        def forward() -> torch.Tensor:
             self.caa.zero_grad()
             x = self.x.clone().requires_grad_()
             with self._checkpointed() if checkpointing else contextlib.nullcontext():
-                self.unet(x, self.timesteps, self.context, transformer_options=dict(options)).square().mean().backward()
+                return self.unet(x, self.timesteps, self.context, transformer_options=dict(options)).square().mean()
 
-        return step
+        return forward
 
     @contextlib.contextmanager
     def _checkpointed(self):
@@ -112,7 +111,41 @@ class TrainingSteps(Steps):
 
 
 def _again(forward: Callable) -> Callable:
-    return lambda *args, **kwargs: checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    def checkpointed(*args, **kwargs):
+        KEPT.take(args)
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return checkpointed
+
+
+class Kept:
+    """The bytes of what is kept for the gradients, weights aside."""
+
+    def __init__(self) -> None:
+        self._storages: dict[int, int] = {}
+
+    def take(self, tensors: Iterable[object]) -> None:
+        """Counts tensors, each storage once."""
+        for tensor in tensors:
+            if isinstance(tensor, torch.Tensor) and not isinstance(tensor, torch.nn.Parameter):
+                self._storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+
+    def by(self, forward: Callable[[], torch.Tensor]) -> int:
+        """What one pass keeps."""
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            self.take([tensor])
+            return tensor
+
+        self._storages.clear()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = forward()
+        kept = sum(self._storages.values())
+        loss.backward()
+        return kept
+
+
+KEPT = Kept()
 
 
 def seconds(call: Callable[[], None], device: torch.device) -> float:
@@ -128,26 +161,19 @@ def seconds(call: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def peak(steps: TrainingSteps, call: Callable[[], None]) -> int:
-    """Bytes that a step takes at its peak, from a process that has given back what it does not use."""
-    steps.caa.zero_grad()
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
-        ctypes.CDLL(None).malloc_trim(0)
-    return PeakMemory(steps.device).of(call)
-
-
 def measure(steps: TrainingSteps, arguments, checkpointing: bool) -> None:
     """Times all ways in turns, after a first step of each, and prints a row for each."""
-    calls = {way: steps.step_of(way, checkpointing) for way in (None, *arguments.ways)}
-    taken = {way: peak(steps, call) for way, call in calls.items()}
-    turns = [{way: seconds(call, steps.device) for way, call in calls.items()} for _ in range(arguments.repeats)]
-    median = {way: statistics.median(turn[way] for turn in turns) for way in calls}
+    passes = {way: steps.pass_of(way, checkpointing) for way in (None, *arguments.ways)}
+    kept = {way: KEPT.by(forward) for way, forward in passes.items()}
+    turns = [
+        {way: seconds(lambda forward=forward: forward().backward(), steps.device) for way, forward in passes.items()}
+        for _ in range(arguments.repeats)
+    ]
+    median = {way: statistics.median(turn[way] for turn in turns) for way in passes}
     for way, time_of_step in median.items():
-        name = "UNet alone" if way is None else way
+        name, memory = ("UNet alone", kept[way]) if way is None else (way, kept[way] - kept[None])
         row = f"| {name} | {'on' if checkpointing else 'off'} | {time_of_step:.2f} s "
-        memory = f"{taken[way] / 2**20:.0f} MB" if way is None else f"{(taken[way] - taken[None]) / 2**20:+.0f} MB"
-        print(row + f"| {time_of_step / median[None]:.2f} | {memory} |", flush=True)
+        print(row + f"| {time_of_step / median[None]:.2f} | {memory / 2**20:+.0f} MB |", flush=True)
 
 
 def main() -> None:
@@ -172,12 +198,10 @@ def main() -> None:
     in_process.start_host(host, *(["--cpu"] if arguments.device.type == "cpu" else []))
     in_process.load_pack()
     steps = TrainingSteps(arguments)
-    weights = sum(parameter.nbytes for parameter in steps.caa.parameters())
     scene = f"{arguments.views} views of {arguments.latent} x {arguments.latent}"
     print(
         f"{scene}, {arguments.dtype}, {arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
-    print(f"blocks: {weights / 2**20:.0f} MB, and as much for their gradients")
     print("| attention | checkpointing | step | ratio | memory |\n|---|---|---|---|---|")
     for checkpointing in arguments.checkpointing:
         measure(steps, arguments, checkpointing == "on")
