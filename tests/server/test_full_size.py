@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.host, pytest.mark.server, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def server(comfy, tmp_path_factory):
     """A server with the authors' file in models/mvdiffusion and the same SD 2 as a checkpoint of its own."""
+    from mvdiffusion_pack.caa.weights.tensor_files import TensorFile
     from mvdiffusion_pack.host import loading
 
     workdir = tmp_path_factory.mktemp("full_size")
@@ -27,7 +28,7 @@ def server(comfy, tmp_path_factory):
     for path in (authors, checkpoint):
         path.parent.mkdir(parents=True)
     write_published(authors, full_size_weights("pano_sd2", torch.float16))
-    host_names = loading._host_state_dict(authors)
+    host_names = loading._host_state_dict(TensorFile(authors))
     save_file({key: tensor.contiguous().clone() for key, tensor in host_names.items()}, checkpoint)
     with comfy_host.Server(comfy_host.find_comfyui(ROOT), workdir=workdir) as server:
         yield server
