@@ -146,13 +146,17 @@ class _Session:
 
     def run(self) -> Trained:
         training = self.training
-        tuned = self._tuned_unet() if training.unet_steps else None
+        begun, tuned = self._begin(), None
+        if training.unet_steps:
+            tuned = self._tuned_unet()
+            if tuned is None:
+                return Trained(training.model, begun, [], 0)
         unet = TrainingUNet(
             training.model, training.settings.compute_dtype, self.device, training.settings.checkpointing
         )
         if tuned:
             unet.unet.load_state_dict(tuned)
-        blocks = Blocks.of(self._begin(unet), self.device)
+        blocks = Blocks.of(begun, self.device)
         objective = Objective(blocks.module, unet, self.schedule, training.settings.checkpointing, self.onlooker.poll)
         trainer = self._trainer(blocks, objective, training.settings, training.folder, lambda source: source)
         trainer.run()
@@ -160,8 +164,11 @@ class _Session:
         model = attach_weights(training.model, lambda: weights, 1.0)
         return Trained(with_trained_unet(model, tuned) if tuned else model, weights, trainer.losses, trainer.step)
 
-    def _tuned_unet(self) -> Mapping[str, torch.Tensor]:
-        """The first stage of depth weights: the UNet alone learns, on single views. Its weights, on the CPU."""
+    def _tuned_unet(self) -> Mapping[str, torch.Tensor] | None:
+        """The first stage of depth weights: the UNet alone learns, on single views. Its weights, on the CPU.
+
+        None where the run was told to stop before its end: blocks learn from nothing but the finished UNet.
+        """
         training, settings = self.training, self.training.settings
         unet = TrainingUNet(training.model, settings.compute_dtype, self.device, settings.checkpointing, learns=True)
         rate = settings.learning_rate * UNET_RATE
@@ -175,14 +182,17 @@ class _Session:
         objective = Objective(unet.unet, unet, self.schedule)
         trainer = self._trainer(TunedUNet(unet.unet), objective, first, training.folder / "unet", SingleViews)
         trainer.run()
+        if trainer.step < training.unet_steps:
+            return None
         return {name: weight.detach().to("cpu", copy=True) for name, weight in trainer.trained.items()}
 
-    def _begin(self, unet: TrainingUNet) -> CAAWeights:
+    def _begin(self) -> CAAWeights:
         training = self.training
         if training.start:
             weights = training.start[1]
         else:
-            weights = fresh_weights(self.kind, unet_widths(unet.unet), training.settings.seed)
+            widths = unet_widths(training.model.get_model_object("diffusion_model"))
+            weights = fresh_weights(self.kind, widths, training.settings.seed)
         return replace(weights, base=base_name(training.model), prediction=self.schedule.prediction)
 
     def _trainer(
@@ -246,6 +256,7 @@ class _Session:
             "cameras": f"{cameras.views} of {cameras.width} x {cameras.height} ({geometry})",
             "start": training.start[0] if training.start else "new blocks",
             "prefix": training.prefix,
+            **({"unet_steps": training.unet_steps} if self.kind.tuned else {}),
         }
 
 

@@ -124,3 +124,23 @@ def test_depths_first_stage_tunes_the_unet_of_the_result_alone(output):
     ((_, same, *_),) = again.patches[key]
     assert torch.equal(same[1][0], patch[1][0])
     assert again.get_additional_models_with_key(KEY)
+
+
+def test_blocks_wait_for_the_end_of_depths_first_stage(output):
+    from mvdiffusion_pack.host.training.session import Onlooker, Training
+    from mvdiffusion_pack.host.training.session import train as train_blocks
+    from mvdiffusion_pack.training.collecting_sequences import walk_cameras
+    from mvdiffusion_pack.training.data import Data
+    from mvdiffusion_pack.training.distributed import World
+    from mvdiffusion_pack.training.settings import Settings
+
+    one = comfy_nodes.demo("depth")
+    data = Data(walk_cameras(2, 64, 64), views=2)
+    settings = Settings(kind="depth", steps=2, checkpointing=False)
+    training = Training(one.model, one.clip, one.vae, data, settings, output / "run", unet_steps=3)
+    stopped = train_blocks(training, World(), Onlooker(stopping=lambda: True))
+    assert stopped.steps == 0 and stopped.model is one.model
+    assert [path.name for path in (output / "run").rglob("step_*")] == ["step_00000001"]
+    assert (output / "run" / "unet" / "step_00000001").is_dir()
+    done = train_blocks(training, World(), Onlooker())
+    assert done.steps == 2 and done.model.patches
