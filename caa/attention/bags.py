@@ -28,11 +28,12 @@ def weighted_sums(maps: torch.Tensor, row: torch.Tensor, weight: torch.Tensor, e
 
     ends: (n + 1,), where each sum begins in them.
     """
+    maps = maps.detach()  # embedding_bag does more for maps whose gradients autograd might ask of it
     if maps.device.type in BAGS:
         return F.embedding_bag(row, maps, ends, per_sample_weights=weight, mode="sum", include_last_offset=True)
     sums = maps.new_zeros(len(ends) - 1, maps.shape[1])
     owner = torch.arange(len(sums), device=maps.device).repeat_interleave(ends.diff())
-    return sums.index_add_(0, owner, maps[row] * weight[:, None])
+    return sums.index_add_(0, owner, maps[row.long()] * weight[:, None])
 
 
 class Back(NamedTuple):
@@ -145,7 +146,8 @@ class Piece:
 
     def parts(self, maps: torch.Tensor) -> list[slice]:
         """The entries in parts, of as many as may be read of (sources, C) maps at once."""
-        at_once = self.at_once // (self.valid.shape[1] * maps[0].nbytes)
+        copies = 1 if maps.device.type in BAGS else 2 * TERMS
+        at_once = self.at_once // (self.valid.shape[1] * maps[0].nbytes * copies)
         return list(split(slice(0, len(self.query)), at_once)) or [slice(0, 0)]
 
     def samples(self, maps: torch.Tensor, entries: slice) -> torch.Tensor:

@@ -16,7 +16,6 @@ from .bags import Piece, in_order
 from .compiled import attend_compiled
 from .headwise import attend_piece
 from .projected import Projected, Weights
-from .softmax import accumulation_dtype
 from .tables import Tables
 
 
@@ -37,13 +36,12 @@ def _attend_sampling(
     pixels, codes = layers.project(features.flatten(0, 2)), tables.projected(layers, bands, features)
     attended = None if codes is None else attend_compiled(query, pixels, codes, tables.reads(features), norm.eps)
     if attended is None:
-        wide, parts = query.to(accumulation_dtype(query.dtype)), []
-        pieces = tables.pieces(features, codes is not None)
+        parts, pieces = [], tables.pieces(features, codes is not None)
         unprojected = None if codes else tables.codes(bands, features)  # once: where memory is short they are made here
         for piece in pieces:
             own = codes or layers.project_codes(piece.codes(unprojected), tables.memory)
-            parts.append(attend_piece(pixels, own, piece.asked(wide), piece, norm.eps))
-        attended = in_order(pieces, parts).to(query.dtype)
+            parts.append(attend_piece(pixels, own, piece.asked(query), piece, norm.eps))
+        attended = in_order(pieces, parts)
     return attended + layers.value  # every value holds it, and the weights sum to one
 
 
@@ -53,15 +51,15 @@ def _attend_learning(
     """With the weights as they are now. Where codes are too many to be projected at once, they are once more for the
     gradients of each view, instead of being kept for them."""
     weights, codes = Weights.of(layer, norm, query.dtype), tables.codes(bands, features)
-    pixels, wide = weights.project(features.flatten(0, 2)), query.to(accumulation_dtype(query.dtype))
+    pixels = weights.project(features.flatten(0, 2))
 
     def of_piece(pixels: Projected, asked: torch.Tensor, piece: Piece) -> torch.Tensor:
         return attend_piece(pixels, weights.project_codes(piece.codes(codes)), asked, piece, norm.eps)
 
     pieces = tables.pieces(features, tables.memory.may_project(2 * codes.numel() * codes.element_size()))
     if len(pieces) == 1:
-        attended = of_piece(pixels, wide, pieces[0])
+        attended = of_piece(pixels, query, pieces[0])
     else:
-        parts = [checkpoint(of_piece, pixels, piece.asked(wide), piece, use_reentrant=False) for piece in pieces]
+        parts = [checkpoint(of_piece, pixels, piece.asked(query), piece, use_reentrant=False) for piece in pieces]
         attended = in_order(pieces, parts)
-    return attended.to(query.dtype) + weights.value
+    return attended + weights.value

@@ -1,6 +1,6 @@
 """The fast attention over one piece, and its gradients, head by head: docs/attention.md has the formulas.
 
-With z, key and value of a sample s as they are read (`Maps`), and SCALE = 1 / sqrt(32):
+With z, key and value of a sample s as they are read of the sources, and SCALE = 1 / sqrt(32):
 
     scale(s) = 1 / sqrt(mean of z^2 + eps)             logit(s) = SCALE scale(s) query key(s), head by head
     attended = sum of p(s) scale(s) value(s),           p = softmax over the valid samples and `unseen` logits of 0
@@ -11,6 +11,7 @@ one head reads: statistics have one number per sample and head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from .bags import Piece
 from .projected import Projected
-from .softmax import HEAD, SCALE, split_heads
+from .softmax import HEAD, SCALE, accumulation_dtype, split_heads
 
 
 class Statistics(NamedTuple):
@@ -40,36 +41,52 @@ class Statistics(NamedTuple):
 
 def attend_piece(pixels: Projected, codes: Projected, query: torch.Tensor, piece: Piece, eps: float) -> torch.Tensor:
     """(Q, C) attended values, less W_v b, of (Q, C) queries over (M, C) pixels and (R', S, C) codes; differentiable."""
-    return _Attention.apply(*pixels, *codes, query, piece, eps)
+    wide = query.to(accumulation_dtype(query.dtype))
+    return _Attention.apply(*pixels, *codes, wide, piece, eps).to(query.dtype)
 
 
 class _Attention(torch.autograd.Function):
-    """`attend_piece`. Kept for the gradients are its arguments, its result and statistics."""
+    """`attend_piece`. Kept for the gradients are sources, queries, the result and statistics.
+
+    All are in fp32 at least: half precision would be no faster to read, and too coarse for the small weights of values.
+    """
 
     @staticmethod
     def forward(ctx, *arguments):
         *maps, query, piece, eps = arguments
-        maps = Projected(*maps[:3]).joined(Projected(*maps[3:]))
-        statistics = _statistics(maps, query, piece, eps)
-        shares = statistics.shares(piece).mul_(statistics.scale)
-        heads = [piece.by_query(maps.value, head, share) for head, share in enumerate(shares)]
-        attended = torch.stack(heads, dim=1).flatten(1)
-        ctx.piece = piece
-        ctx.save_for_backward(*arguments[:7], attended, *statistics)
+        kept = []
+
+        def sources(number: int) -> torch.Tensor:
+            joined = _joined(maps[number], maps[number + 3], query.dtype)
+            if any(ctx.needs_input_grad):  # else one at a time is there
+                kept.append(joined)
+            return joined
+
+        scale = _scales(sources(0), piece, eps)
+        statistics = _statistics(sources(1), query, piece, scale)
+        shares, values = statistics.shares(piece).mul_(scale), sources(2)
+        attended = _by_head(lambda head: piece.by_query(values, head, shares[head]), query)
+        ctx.piece, ctx.dtype, ctx.codes = piece, maps[0].dtype, maps[3].shape
+        ctx.save_for_backward(*kept, query, *statistics, attended)
         return attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        *maps, query, attended, logits, level, scale = (tensor.detach() for tensor in ctx.saved_tensors)
-        pixels, codes = Projected(*maps[:3]), Projected(*maps[3:])
-        statistics = Statistics(logits, level, scale)
-        of = _gradients(pixels.joined(codes), query, ctx.piece, statistics, attended, gradient.contiguous())
-        key, value = (
-            part.to(pixels.key.dtype).split((len(pixels.key), len(part) - len(pixels.key))) for part in of[1:3]
-        )
-        of_codes = (part.view_as(codes.key) for part in (key[1], value[1]))
-        return of.centred.to(pixels.centred.dtype), key[0], value[0], None, *of_codes, of.query, None, None
+        *sources, query, logits, level, scale, attended = ctx.saved_tensors
+        statistics, pixels = Statistics(logits, level, scale), ctx.piece.pixels
+        of = _gradients(Projected(*sources), query, ctx.piece, statistics, attended, gradient.contiguous())
+        key, value = of.key.to(ctx.dtype), of.value.to(ctx.dtype)
+        of_codes = None, key[pixels:].view(ctx.codes), value[pixels:].view(ctx.codes)
+        return of.centred.to(ctx.dtype), key[:pixels], value[:pixels], *of_codes, of.query, None, None
+
+
+def _joined(pixels: torch.Tensor, codes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """(sources, C): (M, C) pixels and behind them (R', S, C) codes."""
+    codes = codes.flatten(0, 1)
+    joined = pixels.new_empty(len(pixels) + len(codes), pixels.shape[1], dtype=dtype)
+    joined[: len(pixels)], joined[len(pixels) :] = pixels, codes
+    return joined
 
 
 class _Gradients(NamedTuple):
@@ -99,30 +116,28 @@ def _gradients(
     of_z = piece.pixel_weights((of_scale * scale.square()).mul_(-1 / query.shape[1]))
     of_logits.mul_(scale * SCALE)
     shares.mul_(scale)
-    counts = piece.pixels, len(maps.key), len(maps.value), len(query)
-    result = _Gradients(*(query.new_empty(count, heads, HEAD) for count in counts))
-    for head in range(heads):
-        result.centred[:, head] = piece.from_samples(piece.samples_of_head(maps.centred, head), of_z)
-        result.key[:, head] = piece.from_queries(query, head, of_logits[head])
-        result.value[:, head] = piece.from_queries(gradient, head, shares[head])
-        result.query[:, head] = piece.by_query(maps.key, head, of_logits[head])
-    return _Gradients(*(part.flatten(1) for part in result))
+    return _Gradients(
+        _by_head(lambda head: piece.from_samples(piece.samples_of_head(maps.centred, head), of_z), query),
+        _by_head(lambda head: piece.from_queries(query, head, of_logits[head]), query),
+        _by_head(lambda head: piece.from_queries(gradient, head, shares[head]), query),
+        _by_head(lambda head: piece.by_query(maps.key, head, of_logits[head]), query),
+    )
 
 
-def _statistics(maps: Projected, query: torch.Tensor, piece: Piece, eps: float) -> Statistics:
-    scale = torch.cat([_scales(piece.samples(maps.centred, part), eps) for part in piece.parts(maps.centred)])
-    logits = _products(maps.key, query, piece).mul_(scale * SCALE).masked_fill_(~piece.valid, -torch.inf)
+def _scales(centred: torch.Tensor, piece: Piece, eps: float) -> torch.Tensor:
+    """(I, S) 1 / spread of what samples are of (sources, C) centred vectors."""
+    parts = [torch.linalg.vector_norm(piece.samples(centred, part), dim=-1) for part in piece.parts(centred)]
+    return torch.cat(parts).square_().div_(centred.shape[1]).add_(eps).rsqrt_()
+
+
+def _statistics(keys: torch.Tensor, query: torch.Tensor, piece: Piece, scale: torch.Tensor) -> Statistics:
+    logits = _products(keys, query, piece).mul_(scale * SCALE).masked_fill_(~piece.valid, -torch.inf)
     highest = _by_query(logits.amax(-1), piece, -torch.inf).amax(-1)
     highest = torch.where(piece.unseen > 0, highest.clamp(min=0), highest)
     total = _by_query((logits - _of_entries(highest, piece)).exp_().sum(-1), piece, 0).sum(-1)
     # Where nothing is unseen `highest` may be far below 0: 0 times infinity would be NaN.
     total += piece.unseen * (-highest.clamp(min=0)).exp()
     return Statistics(logits, highest + total.log(), scale)
-
-
-def _scales(samples: torch.Tensor, eps: float) -> torch.Tensor:
-    """(n, S) of (n, S, C) samples."""
-    return torch.linalg.vector_norm(samples, dim=-1).square_().div_(samples.shape[-1]).add_(eps).rsqrt_()
 
 
 def _products(maps: torch.Tensor, asked: torch.Tensor, piece: Piece) -> torch.Tensor:
@@ -132,6 +147,11 @@ def _products(maps: torch.Tensor, asked: torch.Tensor, piece: Piece) -> torch.Te
         here = asked.index_select(0, piece.query[part])
         parts.append(split_heads(piece.samples(maps, part).mul_(here[:, None])).sum(-1))
     return torch.cat(parts).movedim(-1, 0).contiguous()
+
+
+def _by_head(of_head: Callable[[int], torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+    """(n, C) of the (n, 32) of each head of (..., C) `like`."""
+    return torch.stack([of_head(head) for head in range(like.shape[1] // HEAD)], dim=1).flatten(1)
 
 
 def _of_entries(values: torch.Tensor, piece: Piece) -> torch.Tensor:

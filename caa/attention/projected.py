@@ -28,19 +28,6 @@ class Projected(NamedTuple):
     key: torch.Tensor
     value: torch.Tensor
 
-    def joined(self, codes: Projected) -> Projected:
-        """Those of (M, C) pixels, and behind them those of (R, S, C) codes: the sources of a `Piece`, in fp32 at least.
-
-        Half precision would be no faster to read, and has no room for the small weights of values.
-        """
-        wide = accumulation_dtype(self.centred.dtype)
-        joined = []
-        for pixels, code in zip(self, codes, strict=True):
-            both = pixels.new_empty(len(pixels) + code.shape[0] * code.shape[1], pixels.shape[1], dtype=wide)
-            both[: len(pixels)], both[len(pixels) :] = pixels, code.flatten(0, 1)
-            joined.append(both)
-        return Projected(*joined)
-
 
 @dataclass(frozen=True, eq=False)
 class Layers:

@@ -284,6 +284,15 @@ def test_a_kernel_that_does_not_compile_is_one_line_in_the_log(kernels, monkeypa
     ]
 
 
+def test_kernels_are_not_taken_where_gradients_are_asked_for(kernels, monkeypatch):
+    class OnGPU(torch.Tensor):
+        is_cuda = True
+
+    monkeypatch.setattr(kernels, "launch", lambda *_: pytest.fail("kernels have no gradients"))
+    monkeypatch.setattr(compiled, "_open", True)
+    assert compiled.attend_compiled(torch.zeros(2, 32, requires_grad=True).as_subclass(OnGPU)) is None
+
+
 def test_running_out_of_memory_is_no_reason_to_close_the_door(kernels, monkeypatch):
     class OnGPU(torch.Tensor):
         is_cuda = True

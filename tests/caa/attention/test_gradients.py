@@ -10,6 +10,7 @@ from published_files import frozen_weights
 from scattered import depth_like
 from torch.utils.checkpoint import checkpoint
 
+from mvdiffusion_pack.caa.attention import bags
 from mvdiffusion_pack.caa.attention.codes import frequencies
 from mvdiffusion_pack.caa.attention.memory import Memory
 from mvdiffusion_pack.caa.attention.tables import Tables
@@ -18,6 +19,7 @@ from mvdiffusion_pack.geometry.correspondence import Correspondences, panorama_c
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
 
 AGREEMENT = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 0.1}
+BANDS = frequencies(128, 2)
 SCENES = {
     "ring": lambda fov, views: panorama_correspondences(ring(views, fov, 128, 64, 10, 15), 4, 8),
     "two views": lambda fov, views: panorama_correspondences(ring(2, fov, 64, 64), 6, 6),
@@ -99,6 +101,14 @@ def test_fast_and_plain_have_the_same_gradients(scene, views, fov, batch, width,
     assert_agree(gradients(block_of(width, dtype), x.to(dtype), tables), expected, AGREEMENT[dtype])
 
 
+def test_devices_without_embedding_bag_have_the_same_gradients(monkeypatch):
+    corr = SCENES["ring"](100, 4)
+    x = features(2, corr.views, 64, corr.height, corr.width)
+    expected = gradients(block_of(64), x, Tables(corr))
+    monkeypatch.setattr(bags, "BAGS", ())
+    assert_agree(gradients(block_of(64), x, Tables(corr)), expected, 1e-12)
+
+
 def test_half_precision_by_autocast_is_as_exact():
     """Weights stay fp32, as they are while they learn."""
     corr = SCENES["ring"](100, 4)
@@ -156,18 +166,22 @@ def test_tables_of_a_sampling_run_have_the_gradients_of_features():
         assert_agree({"x": gradients(block, x, tables)["x"]}, {"x": expected}, 1e-8)
 
 
-def test_nothing_of_the_size_of_all_samples_is_kept_for_the_gradients():
+def test_little_is_kept_for_the_gradients():
+    """Of the size of samples times channels, the plain way keeps several tensors, the fast one none."""
     corr, block = panorama_correspondences(ring(8, 90, 128, 128), 16, 16), block_of(128, torch.float32)
-    x, kept = features(1, 8, 128, 16, 16).float(), {}
-    attention = block.transformer.attn1
+    tokens = features(1, 8, 16, 16, 128).float().requires_grad_()
+    samples = int(sum(corr.tables[pair.table].valid.sum() for pair in corr.pairs)) * 128 * 4
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
+    def kept(fast: bool) -> int:
+        storages = {}
 
-    tokens = x.movedim(2, -1).contiguous().requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        attention(tokens, block.transformer.norm1, Tables(corr), frequencies(128, 2)).sum().backward()
-    samples = sum(corr.tables[pair.table].valid.sum() for pair in corr.pairs)
-    weights = sum(part.nbytes for part in block.parameters())
-    assert sum(kept.values()) - weights < 12 * tokens.nbytes < 1.5 * samples * 128 * 4
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            result = block.transformer.attn1(tokens, block.transformer.norm1, Tables(corr, fast=fast), BANDS)
+        del result
+        return sum(storages.values())
+
+    assert kept(fast=True) < 2 * samples < kept(fast=False) / 3
