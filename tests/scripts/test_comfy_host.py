@@ -233,12 +233,15 @@ def test_host_that_does_not_start_is_reported(tmp_path: Path):
         server.start()
 
 
+# Ctrl-C is heard also where the tests run in the background of a shell, which ignores it for them.
 STARTS_A_SERVER = """
-import sys
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, sys.argv[1])
 from comfy_host import Server, find_comfyui
-Server(find_comfyui(), None, workdir=Path(sys.argv[2])).start()
+with Server(find_comfyui(), None, workdir=Path(sys.argv[2])):
+    time.sleep(60)
 """
 
 

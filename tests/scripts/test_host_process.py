@@ -23,9 +23,12 @@ os.rename("child.part", "child")
 time.sleep(300)
 """
 
+# A closed terminal is heard also under nohup.
 PARENT = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.path.insert(0, sys.argv[1])
 import host_process
 folder = Path(sys.argv[2])
@@ -75,6 +78,7 @@ def test_program_sees_its_own_arguments_and_folder(folder: Path):
     assert (folder / "log").read_text() == "['--a', 'b c'] 3 __main__\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGHUP"])
 def test_program_does_not_outlive_its_parent(name: str, folder: Path):
