@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 PROGRAM = Path(__file__).resolve().parent.parent / "trained_apart.py"
+pytestmark = pytest.mark.thorough
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
