@@ -58,23 +58,24 @@ def places(unet: UNetModel) -> list[Place]:
     mid_inside: after the middle block's first residual layer. mid_end: at the middle block's end.
     decoder.j: before the upsampler of level j; the last level's at the end of the last output block.
     condition_downblocks.i: where level i begins, so that its skip connections carry the branch; the last one once more
-        before the middle block, seen by no skip connection.
+        before the middle block, seen by no skip connection, unless the last level is wider than what it is fed.
     condition_upblocks.j: before level j's first skip connection: after the middle block, and after the upsamplers.
     Where several share a place they stand in this order.
     """
     first = unet.input_blocks[0]
     found = [Place(DOWN.format(0), first, len(_layers(first)), unet.model_channels)]
-    level = 0
+    level, fed = 0, unet.model_channels
     for block in unet.input_blocks:
         for index, layer in enumerate(_layers(block)):
             if isinstance(layer, Downsample):
                 found.append(Place(f"encoder.{level}", block, index, layer.channels))
-                level += 1
-                found.append(Place(DOWN.format(level), block, index + 1, layer.out_channels))
+                level, fed = level + 1, layer.out_channels
+                found.append(Place(DOWN.format(level), block, index + 1, fed))
     middle = _layers(unet.middle_block)
     width = middle[0].out_channels
     found.append(Place(f"encoder.{level}", unet.middle_block, 0, middle[0].channels))
-    found.append(Place(DOWN.format(level), unet.middle_block, 0, middle[0].channels))
+    if middle[0].channels == fed:
+        found.append(Place(DOWN.format(level), unet.middle_block, 0, fed))
     found.append(Place("mid_inside", unet.middle_block, 1, width))
     found.append(Place("mid_end", unet.middle_block, len(middle), width))
     found.append(Place(UP.format(0), unet.middle_block, len(middle), width))

@@ -22,7 +22,7 @@ import stand_in  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-from mvdiffusion_pack.training.distributed import world  # noqa: E402
+from mvdiffusion_pack.training.distributed import World, world  # noqa: E402
 from mvdiffusion_pack.training.trainer import Progress, Watch  # noqa: E402
 
 
@@ -35,14 +35,18 @@ def main(folder: str, result: str, *changes: str) -> None:
     torch.set_num_threads(1)
     settings = {name: json.loads(value) for name, _, value in (change.partition("=") for change in changes)}
     with world() as here:
-        watch = Watch(after_step=told)
-        one = stand_in.trainer(folder, watch=watch, world=here, **settings)
-        one.run()
-        if here.main:
-            gradients = [weight.grad.flatten() for weight in one.learner.module.parameters() if weight.grad is not None]
-            losses = torch.tensor(one.losses, dtype=torch.float64)
-            parts = {"weights": stand_in.weights(one), "losses": losses, "step": torch.tensor(one.step)}
-            save_file(parts | ({"gradients": torch.cat(gradients)} if gradients else {}), result)
+        train(here, folder, result, settings)
+
+
+def train(here: World, folder: str, result: str, settings: dict) -> None:
+    """A function of its own, so that nothing holds the processes' group when it ends."""
+    one = stand_in.trainer(folder, watch=Watch(after_step=told), world=here, **settings)
+    one.run()
+    if here.main:
+        gradients = [weight.grad.flatten() for weight in one.learner.module.parameters() if weight.grad is not None]
+        losses = torch.tensor(one.losses, dtype=torch.float64)
+        parts = {"weights": stand_in.weights(one), "losses": losses, "step": torch.tensor(one.step)}
+        save_file(parts | ({"gradients": torch.cat(gradients)} if gradients else {}), result)
 
 
 if __name__ == "__main__":

@@ -92,5 +92,6 @@ def world(on_cards: bool = True) -> Iterator[World]:
     dist.init_process_group("nccl" if on_cards else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size())
+        dist.barrier()  # the connections of one that leaves first break under those that still talk
     finally:
         dist.destroy_process_group()

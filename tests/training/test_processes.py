@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 PROGRAM = Path(__file__).resolve().parent.parent / "trained_apart.py"
 pytestmark = pytest.mark.thorough
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+if sys.platform == "linux":  # no name of this machine has to be looked up
+    ENVIRONMENT["GLOO_SOCKET_IFNAME"] = "lo"
 
 
 def command(folder: Path, result: Path, processes: int = 1, **changes) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import nn
 
+from ...caa.weights.kinds import Widths
 from .loop import Pace
 from .machine import Machine
 from .rooms import Rooms
@@ -21,6 +22,12 @@ class Host(Protocol):
     def autoencoder(self, arguments: dict) -> nn.Module: ...
 
     def unet(self, arguments: dict) -> nn.Module: ...
+
+    def put_sites(self, unet: nn.Module) -> Widths:
+        """Gives a UNet the places of blocks; the widths that these are to have."""
+
+    def options(self, run: object) -> dict:
+        """What a UNet with places is told of a run, which is called at each of them; None: none."""
 
     def tokens(self, text: str) -> list[int]:
         """The 77 tokens that its SD 2 text model is fed of a prompt."""

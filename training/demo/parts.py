@@ -7,6 +7,9 @@ import json
 import torch
 from torch import nn
 
+from ...caa.blocks import CAA
+from ...caa.weights.kinds import KINDS
+from ...caa.weights.random_weights import fresh_weights
 from . import config, files
 from .autoencoder import trained
 from .context import Context
@@ -49,6 +52,16 @@ def base_models(context: Context) -> tuple[Shared, TextEncoder]:
         shared.load_state_dict(begun["unet"])
         text.load_state_dict(begun["text"])
     return shared, text
+
+
+def begun_blocks(context: Context, body: nn.Module) -> dict[str, CAA]:
+    """Blocks of each kind that change nothing yet, for the host's UNet `body`, which gets the places for them."""
+    widths, blocks = context.host.put_sites(body), {}
+    for name, kind in KINDS.items():
+        weights = fresh_weights(kind, widths, SEED)
+        blocks[name] = CAA(kind, widths, weights.frequencies, nn, torch.float32)
+        blocks[name].load_state_dict(weights.tensors)
+    return blocks
 
 
 def trained_base(context: Context) -> tuple[Shared, TextEncoder]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -19,17 +19,20 @@ from .fresh import fresh
 from .latents import Encoder, Latents, all_words, encode_rooms
 from .loop import train
 from .optimiser import load_mean
-from .parts import SEED, base_models, sealed, words
+from .parts import SEED, base_models, begun_blocks, sealed, trained_base, words
 from .rooms import FIRST_SEED, HELD_OUT, render_rooms
 from .sheets import save_sheet
+from .together import Together
 from .unet import UnetTask
+from .walks import Walks, take_walks
 
 ROOMS = {SIZE: 6000, LARGE: 300}
 HELD_OUT_ROOMS = {SIZE: len(HELD_OUT), LARGE: 8}
-STEPS = {"autoencoder": 8000, "unet": 9000, "decoder": 9000}
+STEPS = {"autoencoder": 8000, "unet": 1400, "together": 5000, "decoder": 9000}
+WALKS, HELD_OUT_WALKS = 700, 32
 SEALING_VIEWS = 512
 # Seconds a room or step, measured on one core with AMX.
-EACH = {"rooms": 0.05, "autoencoder": 0.3, "latents": 0.16, "unet": 1.3, "decoder": 0.25}
+EACH = {"rooms": 0.05, "autoencoder": 0.3, "latents": 0.16, "unet": 1.3, "walks": 0.2, "together": 1.4, "decoder": 0.25}
 WITHOUT_BF16 = 8  # times as long
 
 _log = logging.getLogger(__name__)
@@ -113,11 +116,60 @@ def unet(context: Context) -> None:
     train(task, context.folder / "unet.pt", context.pace(STEPS["unet"], 200, 1200), SEED + 2)
 
 
+def walks(context: Context) -> None:
+    """Renders and encodes walks through rooms, for depth."""
+    encoder = Encoder(sealed(context), context.machine)
+    for name, first, count in (("held-out", 0, HELD_OUT_WALKS), ("rooms", FIRST_SEED, WALKS)):
+        said = _every(1, f"{name}: walk %d of {count} is encoded")
+        seeds, tokens = range(first, first + count), context.host.tokens
+        take_walks(context.folder / f"walks-{name}", seeds, SIZE, encoder, words(context), tokens, said)
+
+
+def together(context: Context) -> None:
+    """Trains UNet, text encoder and the blocks of all kinds."""
+    shared, text = trained_base(context)
+    blocks = begun_blocks(context, shared.body)
+    module = sealed(context)
+    grey = Encoder(module, context.machine)(torch.zeros(1, 3, SIZE, SIZE))[0]
+    decoding = context.machine.place(module)
+
+    def pictures(latents: torch.Tensor) -> torch.Tensor:
+        parts = latents.split(8)
+        return torch.cat(
+            [decode(decoding, context.machine.tensor(part / config.SCALE)).float().cpu() for part in parts]
+        )
+
+    def sheet(name: str, views: torch.Tensor, captions: Sequence[str]) -> None:
+        save_sheet(context.folder / "sheets" / f"{name}.png", views, captions)
+
+    of = words(context)
+    task = Together(
+        shared,
+        text,
+        of,
+        context.machine,
+        Latents.read(context.folder / f"latents-rooms-{SIZE}"),
+        held_out=Latents.read(context.folder / f"latents-held-out-{SIZE}"),
+        grey=grey,
+        empty=of.rows(context.host.tokens("")),
+        captions=context.rooms_of("held-out", SIZE).captions,
+        blocks=blocks,
+        options=context.host.options,
+        walks=Walks.read(context.folder / "walks-rooms"),
+        held_out_walks=Walks.read(context.folder / "walks-held-out"),
+        decode=pictures,
+        sheet=sheet,
+    )
+    train(task, context.folder / "together.pt", context.pace(STEPS["together"], 100, 1800), SEED + 3)
+
+
 STAGES: dict[str, Callable[[Context], None]] = {
     "rooms": rooms,
     "autoencoder": autoencoder,
     "latents": latents,
     "unet": unet,
+    "walks": walks,
+    "together": together,
     "decoder": decoder,
 }
 

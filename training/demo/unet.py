@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -35,9 +36,19 @@ class Shared(nn.Module):
         body.input_blocks[0][0] = nn.Identity()
         self.body = body
 
-    def forward(self, kind: str, x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """The noise in (N, channels of the kind, h, w) at (N,) timesteps; context: (N, 77, width of the text)."""
-        options = {"optimized_attention_override": host_attention}
+    def forward(
+        self,
+        kind: str,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        context: torch.Tensor,
+        further: Mapping[str, object] = MappingProxyType({}),
+    ) -> torch.Tensor:
+        """The noise in (N, channels of the kind, h, w) at (N,) timesteps; context: (N, 77, width of the text).
+
+        further: what else the host's UNet is told.
+        """
+        options = {"optimized_attention_override": host_attention, **further}
         return self.body(self.first[kind](x), timesteps, context, transformer_options=options)
 
 
