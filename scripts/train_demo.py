@@ -1,4 +1,4 @@
-"""Makes the weights of the demo model from nothing: rooms, autoencoder, latents, UNet; each stage goes on where it was.
+"""Makes the weights of the demo model from nothing: rooms, autoencoder, UNet, blocks; each stage goes on where it was.
 
     python scripts/train_demo.py [STAGE ...] [--hours H] [--state FOLDER]
 
@@ -18,7 +18,7 @@ from comfy_host import HOW_TO_GET_COMFYUI, find_comfyui
 from environment import ROOT, SetUpError, run_script
 
 BEGUN = ROOT / "training" / "demo" / "begun"  # weights that an earlier run came to
-TRAINED = {"autoencoder": 0.2, "unet": 0.6, "decoder": 0.2}  # shares of the time for all
+TRAINED = {"autoencoder": 0.15, "unet": 0.2, "together": 0.5, "decoder": 0.15}  # shares of the time for all
 
 
 def main() -> int:
@@ -38,7 +38,9 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="rooms, autoencoder, latents, unet, decoder, export")
+    parser.add_argument(
+        "stages", nargs="*", metavar="STAGE", help="rooms, autoencoder, latents, unet, walks, together, decoder, export"
+    )
     parser.add_argument("--state", type=Path, default=ROOT / ".training", help="where everything is kept (.training)")
     parser.add_argument("--hours", type=float, help="for all trainings together, or for the one that is named")
     parser.add_argument("--steps", type=int, help="of the training that is named, in all")

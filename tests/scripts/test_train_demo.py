@@ -34,7 +34,7 @@ def ran(comfy, monkeypatch, tmp_path):
 def test_stages_run_in_their_order(ran, monkeypatch):
     monkeypatch.setattr("mvdiffusion_pack.training.demo.export.export", lambda context: None)
     called = ran("--hours", "1")
-    assert list(called) == ["rooms", "autoencoder", "latents", "unet", "decoder"]
+    assert list(called) == ["rooms", "autoencoder", "latents", "unet", "walks", "together", "decoder"]
     assert called["rooms"].seconds == 0
     assert sum(context.seconds for context in called.values()) == pytest.approx(3600)
 

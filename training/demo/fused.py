@@ -165,3 +165,11 @@ def fuse(module: nn.Module) -> nn.Module:
         if isinstance(getattr(parent, "swish", None), nn.SiLU):
             parent.swish = nn.Identity()
     return module
+
+
+def fuse_norms(module: nn.Module) -> nn.Module:
+    """Gives CAA blocks fused norms, in place; whatever follows a norm stays apart from it."""
+    for child in module.modules():
+        if isinstance(child, nn.GroupNorm):
+            child.__class__ = FusedNorm
+    return module
