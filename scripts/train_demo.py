@@ -38,9 +38,8 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "stages", nargs="*", metavar="STAGE", help="rooms, autoencoder, latents, unet, walks, together, decoder, export"
-    )
+    stages = "rooms, autoencoder, latents, unet, walks, together, decoder, export"
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=stages)
     parser.add_argument("--state", type=Path, default=ROOT / ".training", help="where everything is kept (.training)")
     parser.add_argument("--hours", type=float, help="for all trainings together, or for the one that is named")
     parser.add_argument("--steps", type=int, help="of the training that is named, in all")
