@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...caa.blocks import GatedProjection
 from .compiled import kernels
 
 CHANNELS_LAST = torch.channels_last
@@ -167,9 +168,11 @@ def fuse(module: nn.Module) -> nn.Module:
     return module
 
 
-def fuse_norms(module: nn.Module) -> nn.Module:
-    """Gives CAA blocks fused norms, in place; whatever follows a norm stays apart from it."""
+def fuse_blocks(module: nn.Module) -> nn.Module:
+    """Gives CAA blocks fused norms and gates, in place; whatever follows a norm stays apart from it."""
     for child in module.modules():
         if isinstance(child, nn.GroupNorm):
             child.__class__ = FusedNorm
+        if isinstance(child, GatedProjection):
+            child.__class__ = FusedGate
     return module

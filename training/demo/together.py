@@ -19,7 +19,7 @@ from ...geometry.layouts import ring
 from ..run import Geometries, Geometry, Run
 from ..samples import known_ends
 from . import diffusion
-from .fused import fuse_norms
+from .fused import fuse_blocks
 from .kinds import draw_kind
 from .latents import Latents
 from .optimiser import Optimiser
@@ -78,7 +78,7 @@ class Together(UnetTask):
         **further,
     ) -> None:
         super().__init__(*base, held_out=held_out, captions=captions, draw=lambda *what: None, **further)
-        self.blocks = self.machine.place(fuse_norms(nn.ModuleDict(dict(blocks))))
+        self.blocks = self.machine.place(fuse_blocks(nn.ModuleDict(dict(blocks))))
         self.all_captions, self.options, self.decode, self.sheet = captions, options, decode, sheet
         self.walks, self.held_out_walks, self.held_out_rings = walks, held_out_walks, held_out
         self.optimiser = Optimiser(
