@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ...caa.blocks import CAA
-from ...caa.weights.kinds import KINDS
+from ...caa.weights.kinds import KINDS, Kind, Widths
 from ...caa.weights.random_weights import fresh_weights
 from . import config, files
 from .autoencoder import trained
@@ -55,13 +55,20 @@ def base_models(context: Context) -> tuple[Shared, TextEncoder]:
 
 
 def begun_blocks(context: Context, body: nn.Module) -> dict[str, CAA]:
-    """Blocks of each kind that change nothing yet, for the host's UNet `body`, which gets the places for them."""
-    widths, blocks = context.host.put_sites(body), {}
-    for name, kind in KINDS.items():
-        weights = fresh_weights(kind, widths, SEED)
-        blocks[name] = CAA(kind, widths, weights.frequencies, nn, torch.float32)
-        blocks[name].load_state_dict(weights.tensors)
-    return blocks
+    """Blocks that change nothing yet, by kind, for the host's UNet `body`, which gets the places for them.
+
+    Panorama and outpainting have the same ones: their blocks are built alike and learn the same of neighbours.
+    """
+    widths = context.host.put_sites(body)
+    around, depth = (_begun(KINDS[name], widths) for name in ("panorama", "depth"))
+    return {"panorama": around, "outpainting": around, "depth": depth}
+
+
+def _begun(kind: Kind, widths: Widths) -> CAA:
+    weights = fresh_weights(kind, widths, SEED)
+    caa = CAA(kind, widths, weights.frequencies, nn, torch.float32)
+    caa.load_state_dict(weights.tensors)
+    return caa
 
 
 def trained_base(context: Context) -> tuple[Shared, TextEncoder]:

@@ -28,7 +28,7 @@ from .unet import CFG, MEAN_DECAY, RATE, SAMPLER_STEPS, SHORTENED, WEIGHT_DECAY,
 from .walks import Walks
 
 VIEWS, SCENES = 8, 8  # of a scene; scenes in a step
-ALONE = 0.2  # of the steps are on single views
+ALONE = 0.1  # of the steps are on single views
 BESIDE = 0.4  # of the given pictures reach into the views beside theirs
 LOOKED_AT = 2  # panoramas that are painted to look how it goes
 
@@ -59,7 +59,7 @@ class Apart:
 
 
 class Together(UnetTask):
-    """Trains `shared`, `text` and `blocks`, the CAA of each kind.
+    """Trains `shared`, `text` and `blocks`, the CAA of each kind (of several, where they share it).
 
     options: what the UNet of the host is told of a run. walks: depth's scenes, first those that nothing is learnt from.
     """
