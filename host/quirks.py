@@ -36,11 +36,6 @@ def without_dynamic(disable_dynamic: bool) -> dict[str, bool]:
     return {"disable_dynamic": True} if disable_dynamic else {}
 
 
-def has_bias(layer: torch.nn.Linear) -> bool:
-    """Whether a Linear has a bias. With dynamic VRAM (0.33) it is only marked to get one; elsewhere it is there."""
-    return layer.bias is not None or getattr(layer, "comfy_need_lazy_init_bias", False)
-
-
 def intermediate_dtype() -> torch.dtype:
     """The dtype of results between nodes: a setting in 0.33, float32 in the others."""
     return getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()

@@ -2,7 +2,7 @@
 
     python scripts/demo.py [--checkpoint FILE] [--prompt TEXT] [--seed N] [--steps N] [--output FILE] [--cpu]
 
-Without a checkpoint it runs the demo model, which needs no download and draws no meaningful picture.
+Without a checkpoint it runs the demo model, which needs no download and paints simple rooms.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def base_models(args: argparse.Namespace):
 
     start = (args.blocks.name, read_caa(args.blocks)) if args.blocks else None
     if args.demo:
-        return *demo_models(KINDS[args.kind].in_channels), start
+        return *demo_models(KINDS[args.kind]), start
     loaded = comfy.sd.load_checkpoint_guess_config(str(args.model), output_vae=True, output_clip=True)
     if loaded is None or loaded[0] is None:
         raise SetUpError(f"{args.model} is no checkpoint that ComfyUI knows")

@@ -17,7 +17,7 @@ import in_process
 from comfy_host import HOW_TO_GET_COMFYUI, find_comfyui
 from environment import ROOT, SetUpError, run_script
 
-BEGUN = ROOT / "training" / "demo" / "begun"  # weights that an earlier run came to
+SHIPPED = ROOT / "demo"  # weights that an earlier run came to
 TRAINED = {"autoencoder": 0.15, "unet": 0.2, "together": 0.5, "decoder": 0.15}  # shares of the time for all
 
 
@@ -44,7 +44,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--hours", type=float, help="for all trainings together, or for the one that is named")
     parser.add_argument("--steps", type=int, help="of the training that is named, in all")
     parser.add_argument("--rooms", type=int, help="rooms to render (6000)")
-    parser.add_argument("--anew", action="store_true", help="do not go on from the weights in training/demo/begun")
+    parser.add_argument("--anew", action="store_true", help="do not go on from the weights that the pack has (demo)")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (1)")
     return parser.parse_args()
 
@@ -76,8 +76,8 @@ def _run(arguments: argparse.Namespace) -> None:
     machine = this_machine()
     logging.info("%s; computing in %s; state in %s", machine.words, machine.dtype, arguments.state)
     rooms = {**ROOMS, SIZE: arguments.rooms or ROOMS[SIZE]}
-    if not arguments.anew and adopt(Context(arguments.state, machine, HostModules(), rooms), BEGUN):
-        logging.info("going on from the weights in %s, without their moments; --anew begins from nothing", BEGUN)
+    if not arguments.anew and adopt(Context(arguments.state, machine, HostModules(), rooms), SHIPPED):
+        logging.info("going on from the weights in %s, without their moments; --anew begins from nothing", SHIPPED)
     for name in wanted:
         share = TRAINED.get(name, 0) if len(wanted) > 1 else 1
         seconds = arguments.hours * 3600 * share if arguments.hours else None

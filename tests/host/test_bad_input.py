@@ -176,7 +176,7 @@ def test_input_channels_that_do_not_fit(demo, kind, channels):
 def test_widths_that_do_not_fit(demo):
     from mvdiffusion_pack.caa.weights.kinds import Widths
 
-    with pytest.raises(ValueError, match=r"\(32, 64\) wide.*UNet is \(64, 128, 128, 128\)"):
+    with pytest.raises(ValueError, match=r"\(32, 64\) wide.*UNet is \(64, 64, 128\) and \(128, 64, 64\)"):
         attach(demo.without_blocks, "panorama", Widths((32, 64), 64, (64, 32)))
 
 
@@ -196,11 +196,15 @@ def test_saving_a_model_without_blocks(demo):
 
 
 @pytest.mark.parametrize(
-    ("kind", "in_channels", "base"),
-    [("outpainting", 4, r"SD 2 inpainting \(512\)"), ("panorama", 9, r"SD 2 \(512-base\)")],
+    ("kind", "other", "in_channels", "base"),
+    [
+        ("outpainting", "panorama", 4, r"SD 2 inpainting \(512\)"),
+        ("panorama", "outpainting", 9, r"SD 2 \(512-base\)"),
+    ],
 )
-def test_weights_for_another_number_of_channels_name_the_checkpoint(comfy, kind, in_channels, base):
+def test_weights_for_another_number_of_channels_name_the_checkpoint(comfy, kind, other, in_channels, base):
+    from mvdiffusion_pack.caa.weights.kinds import KINDS
     from mvdiffusion_pack.host.demo import demo_models
 
     with pytest.raises(ValueError, match=f"has {in_channels}: load {base}, or .*Load MVDiffusion Checkpoint"):
-        attach(demo_models(in_channels)[0], kind)
+        attach(demo_models(KINDS[other])[0], kind)

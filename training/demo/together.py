@@ -23,6 +23,7 @@ from .fused import fuse_blocks
 from .kinds import draw_kind
 from .latents import Latents
 from .optimiser import Optimiser
+from .parts import learning_together
 from .rooms import FOV_DEG
 from .unet import CFG, MEAN_DECAY, RATE, SAMPLER_STEPS, SHORTENED, WEIGHT_DECAY, WITHOUT_CAPTION, UnetTask
 from .walks import Walks
@@ -82,7 +83,7 @@ class Together(UnetTask):
         self.all_captions, self.options, self.decode, self.sheet = captions, options, decode, sheet
         self.walks, self.held_out_walks, self.held_out_rings = walks, held_out_walks, held_out
         self.optimiser = Optimiser(
-            [*self.shared.parameters(), *self.text.parameters(), *self.blocks.parameters()],
+            learning_together(self.shared, self.text, self.blocks),
             RATE,
             MEAN_DECAY,
             tables=list(self.text.embeddings.parameters()),
