@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,8 +13,9 @@ import torch
 from ..geometry.posed import PosedViews
 from ..geometry.sequence.da3 import Geometry, da3_frames
 from ..geometry.sequence.frames import Frame, best_overlaps, named_frames, posed_views
+from ..geometry.sequence.layouts import layout_of
 from ..geometry.sequence.scannet import read_frames, write_sequence
-from ..geometry.sequence.scannet_folder import NEEDED, OPTIONAL
+from .fingerprints import fingerprint
 
 logger = logging.getLogger("MVDiffusion")
 
@@ -23,8 +23,8 @@ DEMO, NONE = "demo (in the pack)", "none"
 DEMO_FOLDER = Path(__file__).resolve().parents[1] / "scenes" / "demo"
 IN_OUTPUT = " [output]"  # how the host marks names in its output folder
 WHERE = (
-    "put a folder with color, depth, pose and intrinsic inside (ScanNet's layout) into ComfyUI/input and press R to "
-    "refresh, or choose the demo"
+    "put a folder with color, depth, pose and intrinsic inside (ScanNet's layout), or one of nerfstudio's or TUM's "
+    "layout, into ComfyUI/input and press R to refresh, or choose the demo"
 )
 
 
@@ -45,19 +45,17 @@ def sequence_folder(name: str) -> Path:
     return folder
 
 
-def sequence_fingerprint(name: str) -> str:
-    """Changes with names, sizes and times of the files of a sequence. Raises ValueError as `sequence_folder` does."""
-    folder, state = sequence_folder(name), hashlib.sha256()
-    for part in NEEDED | OPTIONAL:
-        for path in sorted((folder / part).glob("*")):
-            status = path.stat()
-            state.update(f"{part}/{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return state.hexdigest()
+def sequence_fingerprint(name: str | None) -> str:
+    """Changes with the files of a sequence; of all sequences where the name comes by a link and is not known yet."""
+    if name == NONE:
+        return NONE
+    names = sequence_names() if name is None else [name]
+    return fingerprint(path for name in names for path in _files_of(name))
 
 
-def sequence_frames(name: str, start: int, stride: int, max_frames: int) -> Iterator[Frame]:
+def sequence_frames(name: str, start: int, stride: int, max_frames: int, depth_scale: float) -> Iterator[Frame]:
     """The frames of a sequence, see `read_frames`; those that are skipped are named in the log."""
-    return read_frames(sequence_folder(name), start, stride, max_frames, _log)
+    return read_frames(sequence_folder(name), start, stride, max_frames, depth_scale, _log)
 
 
 def geometry_frames(
@@ -103,10 +101,33 @@ def save_sequence(
         raise RuntimeError(f"Save Posed Views cannot write to the folder {target}: {reason}.") from error
 
 
+def _files_of(name: str) -> list[Path]:
+    """All files of a sequence; none of a name that is no sequence."""
+    try:
+        folder = sequence_folder(name)
+        layout = layout_of(folder)
+        return list(layout.files(folder)) if layout else []
+    except (OSError, ValueError):
+        return []
+
+
 def _names_in(root: str) -> list[str]:
-    depths = sorted((*Path(root).glob("*/depth"), *Path(root).glob("*/*/depth")))
-    names = [depth.parent.relative_to(root).as_posix() for depth in depths if (depth.parent / "pose").is_dir()]
-    return [name for name in names if _inside(root, name) and not name.startswith(".")]
+    """The sequences in a folder and in its folders, by path; what lies in a sequence is none."""
+    names = []
+    for folder in _folders_in(Path(root)):
+        found = [folder] if layout_of(folder) else [inner for inner in _folders_in(folder) if layout_of(inner)]
+        names += [one.relative_to(root).as_posix() for one in found]
+    return [name for name in names if _inside(root, name)]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Those that are not hidden, and that can be looked into, by name."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names)]
 
 
 def _inside(root: str | Path, name: str) -> Path | None:

@@ -52,6 +52,15 @@ REMEDIES = {
     "estimate_poses": ": connect two pictures or more to Run Depth Anything 3, set its mode to multiview, and load "
     "depth_anything_3_base.safetensors or depth_anything_3_small.safetensors, which estimate poses",
     "no_folder": ": choose another sequence, or put it there",
+    "metres_per_unit": ": give how many metres a unit of depth is, such as 0.001 for millimetres, or 0",
+    "units_per_metre": ": write 1000 for millimetres",
+    "timed_lines": ": write a time in seconds, a space, and the file or pose of that time",
+    "calibration": ": write fx fy cx cy of the depth camera there",
+    "tum_matrix": f", and TUM's own folders hold none: write {_MATRIX} to the latter, 525 0 319.5, 0 525 239.5, 0 0 1 "
+    "for a Kinect that nobody calibrated",
+    "transforms": ": export it again, or write it as nerfstudio's documentation says",
+    "undistort": ": the views must come from a pinhole camera. Undistort pictures and depth maps, and write the new "
+    "intrinsics there",
     "sixteen_bits": ": write depth maps as 16-bit PNG files that hold millimetres",
     "one_size": ": make them one size",
     "write_matrix": f": write {_MATRIX} there",

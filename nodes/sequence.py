@@ -35,16 +35,16 @@ class DepthCameras(io.ComfyNode):
         return schema(
             node_id="MVDiffusionDepthCameras",
             display_name="Depth Cameras",
-            description="Reads frames with depth and camera poses (a folder in ScanNet's layout) as cameras for "
-            "MVDiffusion's depth weights, and picks the key frames.",
-            search_aliases=["scannet", "rgbd", "depth", "poses", "sequence", "key frames"],
+            description="Reads frames with depth and camera poses (a folder in ScanNet's, TUM's or nerfstudio's "
+            "layout) as cameras for MVDiffusion's depth weights, and picks the key frames.",
+            search_aliases=["scannet", "tum", "nerfstudio", "rgbd", "depth", "poses", "sequence", "key frames"],
             inputs=[
                 io.Combo.Input(
                     "sequence",
                     options=sequence_names(),
                     default=DEMO,
-                    tooltip="A folder in ComfyUI/input with color, depth, pose and intrinsic inside, a folder from "
-                    "Save Posed Views (marked [output]), or the demo. none: geometry is connected instead.",
+                    tooltip="A folder in ComfyUI/input in ScanNet's, TUM's or nerfstudio's layout, a folder from Save "
+                    "Posed Views (marked [output]), or the demo. none: geometry is connected instead.",
                 ),
                 io.Int.Input(
                     "start",
@@ -108,8 +108,9 @@ class DepthCameras(io.ComfyNode):
                     default=0.0,
                     min=0.0,
                     max=1000.0,
-                    step=0.01,
-                    tooltip="For geometry: metres per unit of its depth. 0: chosen so that the median depth is 2 m.",
+                    step=0.000001,  # the front end rounds to it, and there are units of 1 / 6553.5 m
+                    tooltip="Metres per unit of depth, such as 0.001 for millimetres. 0: what the folder's layout has; "
+                    "for geometry, chosen so that the median depth is 2 m.",
                 ),
                 io.Float.Input(
                     "min_confidence",
@@ -149,10 +150,8 @@ class DepthCameras(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, sequence, **_) -> str | float:
-        if sequence is None:  # it comes by a link: NaN is never what it was before
-            return float("nan")
-        return NONE if sequence == NONE else sequence_fingerprint(sequence)
+    def fingerprint_inputs(cls, sequence, **_) -> str:
+        return sequence_fingerprint(sequence)
 
     @classmethod
     @speaks_as("Depth Cameras")
@@ -175,7 +174,7 @@ class DepthCameras(io.ComfyNode):
         if sequence == NONE:
             frames = geometry_frames(geometry, depth_scale, min_confidence, start, stride, max_frames)
         else:
-            frames = sequence_frames(sequence, start, stride, max_frames)
+            frames = sequence_frames(sequence, start, stride, max_frames, depth_scale)
         cameras, images, prompts = cameras_of_frames(frames, width, height, min_overlap, keyframe_overlap)
         keyframes = list(cameras.keyframes)
         return io.NodeOutput(

@@ -1,14 +1,4 @@
-"""Depth sequences as folders in ScanNet's layout, read and written.
-
-color/N.jpg (.jpeg, .png): what the frame shows, of any size with the depth map's proportions.
-depth/N.png: 16-bit grey, millimetres, 0 = no reading; all of one size.
-pose/N.txt: 4 x 4 camera-to-world, in metres.
-intrinsic/intrinsic_depth.txt: 3 x 3, or 4 x 4 around it, in pixels of the depth maps.
-intrinsic/N.txt: the same for one frame alone (ours: ScanNet's frames share their intrinsics).
-prompt/N.txt: what the frame shows, in words (ours; may be missing).
-
-N is the frame's number. Text is UTF-8.
-"""
+"""Depth sequences as folders: read in any layout that layouts.py knows, written in ScanNet's (scannet_folder.py)."""
 
 from __future__ import annotations
 
@@ -28,7 +18,9 @@ from ..input_error import InputError
 from ..pictures import check_pictures
 from ..posed import PosedViews
 from .frames import Frame, described
-from .scannet_folder import FrameFiles, check_count, check_folder, intrinsics, intrinsics_path, pose
+from .layouts import LAYOUTS, layout_of
+from .listing import MILLIMETRE, Listed, check_count, chosen_frames
+from .picture_files import read_colours, read_depth
 
 FARTHEST = 65535  # millimetres, the most that 16 bits can say
 FORMATS = {
@@ -42,16 +34,34 @@ def read_frames(
     start: int = 0,
     stride: int = 1,
     max_frames: int = 0,
+    depth_scale: float = 0.0,
     on_skipped: Callable[[str], None] | None = None,
 ) -> Iterator[Frame]:
     """The frames of a sequence in numeric order, each read when it is asked for; every `stride`-th from `start` on.
 
     start, stride and max_frames (0 = all) count all frames in the folder, also those that are then skipped.
+    depth_scale: metres per unit of depth in the files; 0 for what the folder's layout says.
     on_skipped: is told at the end which frames could not be used and why, in words, if there are any.
     Raises InputError as `check_folder` does, at once; at the end, too, where fewer than two frames were left.
     """
+    if not 0 <= depth_scale < float("inf"):
+        raise InputError(f"depth_scale is {depth_scale:g}", "metres_per_unit")
     usable, skipped = check_folder(folder, start, stride, max_frames)
-    return _frames(folder, usable, skipped, on_skipped)
+    return _frames(folder, usable, skipped, depth_scale, on_skipped)
+
+
+def check_folder(
+    folder: Path, start: int = 0, stride: int = 1, max_frames: int = 0
+) -> tuple[dict[str, Listed], dict[str, str]]:
+    """`chosen_frames` of a folder in the layout that it has. Raises InputError for a folder without frames, too."""
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}", "no_folder")
+    layout = layout_of(folder)
+    listed = layout.frames(folder) if layout else {}
+    if not listed:
+        needs = "; or ".join(one.needs for one in ([layout] if layout else LAYOUTS))
+        raise InputError(f"there are no frames in {folder}: it needs {needs}")
+    return chosen_frames(listed, folder, start, stride, max_frames)
 
 
 def write_sequence(
@@ -82,11 +92,15 @@ def write_sequence(
 
 
 def _frames(
-    folder: Path, usable: dict[str, FrameFiles], skipped: dict[str, str], on_skipped: Callable[[str], None] | None
+    folder: Path,
+    usable: dict[str, Listed],
+    skipped: dict[str, str],
+    depth_scale: float,
+    on_skipped: Callable[[str], None] | None,
 ) -> Iterator[Frame]:
     read = []
-    for name, files in usable.items():
-        frame = _frame(name, files, folder)
+    for name, listed in usable.items():
+        frame = _frame(name, listed, depth_scale)
         if isinstance(frame, str):
             skipped[name] = frame
         else:
@@ -97,33 +111,37 @@ def _frames(
         on_skipped(described(skipped))
 
 
-def _frame(name: str, files: FrameFiles, folder: Path) -> Frame | str:
+def _frame(name: str, listed: Listed, depth_scale: float) -> Frame | str:
     """The frame, or why there is none."""
-    depth = _pixels(files["depth"])
+    depth = _depth(listed, depth_scale)
     if depth is None:
         return "unreadable depth"
     if not depth.any():
         return "depth all zero"
-    image = _pixels(files["color"], "RGB")
+    image = read_colours(cast(Path, listed.color))  # a usable frame has one, and a depth map and a pose
     if image is None:
         return "unreadable picture"
+    rows, columns = depth.shape
     return Frame(
         name,
         torch.from_numpy(image) / 255,
-        torch.from_numpy(depth) / 1000,
-        intrinsics(intrinsics_path(files, folder)),
-        cast(torch.Tensor, pose(files["pose"])),  # a usable frame has one
-        files["prompt"].read_text(encoding="utf-8-sig", errors="replace").strip() if "prompt" in files else "",
+        depth,
+        listed.intrinsics((columns, rows)),
+        cast(torch.Tensor, cast(Callable, listed.pose)()),
+        listed.prompt.read_text(encoding="utf-8-sig", errors="replace").strip() if listed.prompt else "",
     )
 
 
-def _pixels(path: Path, mode: str | None = None) -> np.ndarray | None:
-    """The float32 numbers in a picture, converted to Pillow's `mode`; None for a file that is none or ends early."""
-    try:
-        with Image.open(path) as picture:
-            return np.array(picture if mode is None else picture.convert(mode), dtype=np.float32)
-    except (OSError, SyntaxError):  # the latter is Pillow's word for PNG files with broken parts
+def _depth(listed: Listed, depth_scale: float) -> torch.Tensor | None:
+    """(h, w) float32 metres, 0 = no reading; None for a file that cannot be read."""
+    found = read_depth(cast(Path, listed.depth))
+    if found is None:
         return None
+    numbers, whole = found
+    metres = depth_scale or listed.metres or (MILLIMETRE if whole else 1.0)
+    depth = torch.from_numpy(numbers)
+    # A division: the number of units in a metre is mostly a whole one, and nothing is lost.
+    return (depth / (1 / metres)).where(torch.isfinite(depth) & (depth > 0) & (depth != listed.unread), 0)
 
 
 def _write_picture(folder: Path, name: str, image: torch.Tensor, format: str) -> None:

@@ -1,182 +1,88 @@
-"""What lies in a folder of ScanNet's layout (see scannet.py), checked before any picture is read."""
+"""ScanNet's folders, as its Python exporter writes them, `write_sequence` too, and as scannet_frames_25k has them.
+
+color/N.jpg (.jpeg, .png): what the frame shows, of any size with the depth map's proportions.
+depth/N.png (.pgm): 16-bit grey, millimetres, 0 = no reading; all of one size.
+pose/N.txt: 4 x 4 camera-to-world, in metres.
+intrinsic/intrinsic_depth.txt, or intrinsics_depth.txt beside the folders: 3 x 3, or 4 x 4 around it, in pixels of the
+    depth maps.
+intrinsic/N.txt: the same for one frame alone (ours: ScanNet's frames share their intrinsics).
+prompt/N.txt: what the frame shows, in words (ours; may be missing).
+
+N is the frame's number, with any number of zeros before it. Text is UTF-8.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import cast
 
-import numpy as np
 import torch
-from PIL import Image
 
-from ..grid import middle
 from ..input_error import InputError
-from .frames import FOCAL_LENGTHS, described, nearest_rotation
+from .listing import Layout, Listed
+from .matrices import intrinsics_in, pose_in
+from .picture_files import Size
 
-NEEDED = {"color": (".jpg", ".jpeg", ".png"), "depth": (".png",), "pose": (".txt",)}
+NEEDED = {"color": (".jpg", ".jpeg", ".png"), "depth": (".png", ".pgm"), "pose": (".txt",)}
 OPTIONAL = {"intrinsic": (".txt",), "prompt": (".txt",)}
-SHARED_INTRINSICS = "intrinsic/intrinsic_depth.txt"
-RIGID, EXACT = 1e-3, 1e-4  # how far from orthonormal rotations may be in a file, and how far `Cameras` take them
-
-FrameFiles = dict[str, Path]  # the files of one frame by the folder that they lie in
-Header = tuple[str, tuple[int, int]]  # of a picture: Pillow's mode, and (width, height)
-
-
-def check_folder(
-    folder: Path, start: int = 0, stride: int = 1, max_frames: int = 0
-) -> tuple[dict[str, FrameFiles], dict[str, str]]:
-    """The chosen frames that can be read, with their files, and why each of the others cannot; both by name.
-
-    Of pictures only the headers are opened. Raises InputError for a folder without frames, start or stride that leave
-    none, fewer than two frames left, missing or wrong intrinsics, and depth that is not 16-bit or not of one size.
-    """
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}", "no_folder")
-    chosen = _chosen(_listed(folder), folder, start, stride, max_frames)
-    faults = {name: _fault(files) for name, files in chosen.items()}
-    skipped = {name: fault for name, fault in faults.items() if fault}
-    usable = {name: files for name, files in chosen.items() if not faults[name]}
-    check_count(usable, skipped, folder)
-    size = _depth_size(usable, folder)
-    for path in {intrinsics_path(files, folder) for files in usable.values()}:
-        _check_intrinsics(intrinsics(path), size, path)
-    return usable, skipped
+# Where programs put the intrinsics of all depth maps; the first is ScanNet's own.
+SHARED_INTRINSICS = (
+    "intrinsic/intrinsic_depth.txt",
+    "intrinsics_depth.txt",
+    "intrinsic_depth.txt",
+    "camera-intrinsics.txt",
+)
 
 
-def check_count(left: Collection[str], skipped: dict[str, str], folder: Path) -> None:
-    """Raises InputError where fewer than two frames are left of those chosen in a folder."""
-    if len(left) < 2:
-        because = f" ({described(skipped)})" if skipped else ""
-        raise InputError(
-            f"{len(left)} of the chosen frames in {folder} can be used, and at least 2 are needed{because}",
-            "few_frames_in_folder",
-        )
+def shared_intrinsics(folder: Path) -> Path:
+    """The file with the intrinsics of all depth maps, or where it should be."""
+    paths = [folder / name for name in SHARED_INTRINSICS]
+    return next((path for path in paths if os.path.isfile(path)), paths[0])
 
 
-def intrinsics_path(files: FrameFiles, folder: Path) -> Path:
-    """Where the intrinsics of a frame's depth map are. Raises InputError where that is nowhere."""
-    path = files.get("intrinsic", folder / SHARED_INTRINSICS)
-    if not path.is_file():
-        raise InputError(f"there is no {SHARED_INTRINSICS} in {folder}", "write_matrix")
-    return path
+def given_intrinsics(folder: Path, path: Path, size: Size) -> torch.Tensor:
+    """`Listed.intrinsics` of a file that holds them for the depth maps as they are. Raises InputError for none."""
+    if not os.path.isfile(path):
+        raise InputError(f"there is no {SHARED_INTRINSICS[0]} or {SHARED_INTRINSICS[1]} in {folder}", "write_matrix")
+    return intrinsics_in(path)
 
 
-def intrinsics(path: Path) -> torch.Tensor:
-    """(3, 3) float64 of a file with 3 x 3 numbers, or 4 x 4 as ScanNet has them. Raises InputError for others."""
-    matrix = _matrix(path)
-    if matrix is None:
-        raise InputError(f"{path} does not hold 3 x 3 or 4 x 4 numbers", "write_matrix")
-    return matrix[:3, :3].clone()
+def _fits(folder: Path) -> bool:
+    return os.path.isdir(folder / "depth") and os.path.isdir(folder / "pose")
 
 
-def pose(path: Path) -> torch.Tensor | str:
-    """(4, 4) float64 of a file with a rigid pose, or what is wrong with it.
-
-    A rotation that was rounded to few digits in its text is replaced by the nearest one.
-    """
-    matrix = _matrix(path)
-    if matrix is None or matrix.shape != (4, 4):
-        return "unreadable pose"
-    if not torch.isfinite(matrix).all():
-        return "pose not finite"  # what ScanNet has where its tracking was lost
-    rotation, identity = matrix[:3, :3], torch.eye(4, dtype=torch.float64)
-    error = (rotation @ rotation.mT - identity[:3, :3]).abs().max()
-    if error > RIGID or torch.linalg.det(rotation) < 0 or not torch.equal(matrix[3], identity[3]):
-        return "pose not rigid"
-    if error > EXACT:
-        matrix[:3, :3] = nearest_rotation(rotation)
-    return matrix
-
-
-def _matrix(path: Path) -> torch.Tensor | None:
-    """(3, 3) or (4, 4) float64 of a text file with 9 or 16 numbers; None for anything else."""
-    try:
-        numbers = np.array(path.read_text(encoding="utf-8-sig").split(), dtype=np.float64)
-    except ValueError:
-        return None
-    side = {9: 3, 16: 4}.get(numbers.size)
-    return None if side is None else torch.from_numpy(numbers.reshape(side, side))
-
-
-def _listed(folder: Path) -> dict[str, FrameFiles]:
-    """The files of all frames that have any of those needed, in numeric order of their names."""
-    frames: dict[str, FrameFiles] = {}
+def _frames(folder: Path) -> dict[str, Listed]:
+    """All frames that have any of the files needed, in numeric order."""
+    frames: dict[int, dict[str, Path]] = {}
     for part, endings in (NEEDED | OPTIONAL).items():
         for path in sorted((folder / part).glob("*")):
             name = path.stem
-            if name.isdecimal() and path.suffix.lower() in endings and (part in NEEDED or name in frames):
-                frames.setdefault(name, {})[part] = path
-    return dict(sorted(frames.items(), key=lambda frame: (int(frame[0]), frame[0])))
+            if name.isdecimal() and path.suffix.lower() in endings and (part in NEEDED or int(name) in frames):
+                frames.setdefault(int(name), {})[part] = path
+    shared = shared_intrinsics(folder)
+    return {str(number): _listed(frames[number], folder, shared) for number in sorted(frames)}
 
 
-def _chosen(
-    listed: dict[str, FrameFiles], folder: Path, start: int, stride: int, max_frames: int
-) -> dict[str, FrameFiles]:
-    if start < 0 or stride < 1 or max_frames < 0:
-        raise InputError(
-            f"start must be 0 or more, stride 1 or more and max_frames 0 (all) or more, not {start}, {stride} and "
-            f"{max_frames}"
-        )
-    if not listed:
-        raise InputError(
-            f"there are no frames in {folder}: it needs color/N.jpg, depth/N.png, pose/N.txt and {SHARED_INTRINSICS}, "
-            "with numbers for N"
-        )
-    names = list(listed)[start::stride][: max_frames or None]
-    if not names:
-        raise InputError(f"start is {start}, and there are {len(listed)} frames in {folder}", "lower_start")
-    return {name: listed[name] for name in names}
+def _listed(files: dict[str, Path], folder: Path, shared: Path) -> Listed:
+    intrinsics = files.get("intrinsic", shared)
+    return Listed(
+        files.get("color"),
+        files.get("depth"),
+        partial(pose_in, files["pose"]) if "pose" in files else None,
+        partial(given_intrinsics, folder, intrinsics),
+        intrinsics,
+        files.get("prompt"),
+    )
 
 
-def _fault(files: FrameFiles) -> str | None:
-    """Why a frame cannot be used, as far as that can be told without reading its pictures."""
-    for part, missing in (("pose", "no pose"), ("depth", "no depth"), ("color", "no picture")):
-        if part not in files:
-            return missing
-    if isinstance(fault := pose(files["pose"]), str):
-        return fault
-    return None if _header(files["depth"]) else "unreadable depth"
+def _files(folder: Path) -> Iterator[Path]:
+    for part in NEEDED | OPTIONAL:
+        yield from (folder / part).glob("*")
+    yield from (folder / name for name in SHARED_INTRINSICS)
 
 
-def _header(path: Path) -> Header | None:
-    """None for a file that is no picture."""
-    try:
-        with Image.open(path) as picture:
-            return picture.mode, picture.size
-    except OSError:
-        return None
-
-
-def _depth_size(usable: dict[str, FrameFiles], folder: Path) -> tuple[int, int]:
-    """(width, height) of all depth maps. Raises InputError where they are not 16-bit, or of different sizes."""
-    sizes: dict[tuple[int, int], str] = {}
-    for name, files in usable.items():
-        mode, size = cast(Header, _header(files["depth"]))  # a usable frame has one
-        if not mode.startswith("I"):
-            raise InputError(
-                f"the depth of frame {name} in {folder} is not a 16-bit grey picture (Pillow calls it {mode})",
-                "sixteen_bits",
-            )
-        sizes.setdefault(size, name)
-    if len(sizes) > 1:
-        one, other, *_ = (f"{width} x {height} (frame {name})" for (width, height), name in sizes.items())
-        raise InputError(f"the depth maps in {folder} are {one} and {other}", "one_size")
-    return next(iter(sizes))
-
-
-def _check_intrinsics(matrix: torch.Tensor, size: tuple[int, int], path: Path) -> None:
-    """Raises InputError for a matrix that is no camera's, or not that of depth maps of this (width, height)."""
-    if not torch.isfinite(matrix).all():
-        raise InputError(f"{path} holds NaN or infinite numbers", "write_matrix")
-    (fx, _, cx), (shear, fy, cy), last = matrix.tolist()
-    width, height = size
-    near_middle = width / 4 <= cx <= width * 3 / 4 and height / 4 <= cy <= height * 3 / 4
-    shortest, longest = (share * width for share in FOCAL_LENGTHS)
-    plausible = shortest <= fx <= longest and shortest <= fy <= longest and shear == 0 and last == [0, 0, 1]
-    if not (near_middle and plausible):
-        raise InputError(
-            f"{path} does not fit depth maps of {width} x {height} pixels: its focal lengths are {fx:g} and {fy:g}, "
-            f"its principal point is {cx:g}, {cy:g}, which should be near {middle(width):g}, {middle(height):g}",
-            "write_matrix_at_size",
-        )
+SCANNET = Layout(
+    f"color/N.jpg, depth/N.png, pose/N.txt and {SHARED_INTRINSICS[0]}, with numbers for N", _fits, _frames, _files
+)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import write_frames_25k, write_nerfstudio, write_padded, write_sens, write_tum
 from PIL import Image
 from rooms import UNIT, described, pose, seen, walk, write_scannet
 
@@ -148,6 +149,41 @@ def test_list_holds_demo_sequences_and_none(node, room, folders):
     (folders / "input" / "pictures" / "depth").mkdir(parents=True)
     (folders / "input" / "photo.png").write_bytes(b"")
     assert options(node) == ["demo (in the pack)", "room", "scans/kitchen", "posed_views [output]", "none"]
+
+
+@pytest.mark.parametrize("write", [write_frames_25k, write_padded, write_sens, write_tum, write_nerfstudio])
+def test_sequences_of_other_layouts_are_listed_and_read(node, folders, write):
+    write(folders / "input" / "scans" / "kitchen", walk(3, 96, 72))
+    assert options(node) == ["demo (in the pack)", "scans/kitchen", "none"]
+    found = run(node, sequence="scans/kitchen")["cameras"]
+    expected = run(node, sequence="none", geometry=described(walk(3, 96, 72)), depth_scale=UNIT)["cameras"]
+    torch.testing.assert_close(found.cam_to_world, expected.cam_to_world, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.depth, expected.depth, rtol=0, atol=1e-3)
+
+
+def test_depth_scale_is_for_folders_too(node, room):
+    """Five metres are one: the rooms of a factor that is not the layout's."""
+    own, scaled = (run(node, depth_scale=scale)["cameras"].depth for scale in (0.0, 0.0002))
+    torch.testing.assert_close(scaled, own / 5, rtol=1e-6, atol=0)
+
+
+def test_depth_scale_may_be_as_small_as_the_units_of_datasets(node):
+    """The front end rounds numbers to the step: 1 / 6553.5 m must not become another unit."""
+    (scale,) = [part for part in node.define_schema().inputs if part.id == "depth_scale"]
+    assert abs(round(1 / 6553.5 / scale.step) * scale.step * 6553.5 - 1) < 0.005
+
+
+def test_folders_that_cannot_be_looked_into_are_not_listed(node, room, folders, monkeypatch):
+    scan = os.scandir
+
+    def refused(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(path)
+        return scan(path)
+
+    (folders / "input" / "locked").mkdir()
+    monkeypatch.setattr(os, "scandir", refused)
+    assert options(node) == ["demo (in the pack)", "room", "none"]
 
 
 def test_listed_names_are_read(node, room, folders):
@@ -302,5 +338,35 @@ def test_fingerprint_of_none_stays(node):
     assert node.fingerprint_inputs(sequence="none") == node.fingerprint_inputs(sequence="none")
 
 
-def test_fingerprint_of_a_link_is_new_each_time(node):
-    assert node.fingerprint_inputs(sequence=None) != node.fingerprint_inputs(sequence=None)
+def test_fingerprint_of_a_link_changes_with_any_sequence(node, room):
+    """Its name is not known yet. NaN would be what the host writes into pictures, and no JSON."""
+    before = node.fingerprint_inputs(sequence=None)
+    assert node.fingerprint_inputs(sequence=None) == before
+    next((room / "pose").iterdir()).unlink()
+    assert node.fingerprint_inputs(sequence=None) != before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+@pytest.mark.parametrize("part", ["color", "depth", "pose", "intrinsic"])
+def test_link_that_leads_nowhere_counts_as_absent(node, room, part, folders):
+    path = next((room / part).iterdir())
+    path.unlink()
+    os.symlink(folders / "nothing", path)
+    before = node.fingerprint_inputs(sequence="room")
+    assert node.fingerprint_inputs(sequence="room") == before
+    (folders / "nothing").write_bytes(b"something")
+    assert node.fingerprint_inputs(sequence="room") != before
+
+
+@pytest.mark.parametrize("name", ["house", "../elsewhere", "", "\0", "house [output]"])
+def test_fingerprint_of_what_is_no_sequence_is_given(node, name):
+    assert node.fingerprint_inputs(sequence=name) == node.fingerprint_inputs(sequence=name)
+
+
+@pytest.mark.parametrize("write", [write_frames_25k, write_sens, write_tum, write_nerfstudio])
+def test_fingerprint_changes_with_a_frame_of_any_layout(node, folders, write):
+    folder = write(folders / "input" / "room", walk(3, 96, 72))
+    before = node.fingerprint_inputs(sequence="room")
+    path = max((path for path in folder.rglob("*.p*") if path.parent.name != "label"), key=str)
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000))
+    assert node.fingerprint_inputs(sequence="room") != before
