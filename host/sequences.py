@@ -16,6 +16,7 @@ from ..geometry.sequence.frames import Frame, best_overlaps, named_frames, posed
 from ..geometry.sequence.layouts import layout_of
 from ..geometry.sequence.scannet import read_frames, write_sequence
 from .fingerprints import fingerprint
+from .folders import inside
 
 logger = logging.getLogger("MVDiffusion")
 
@@ -39,7 +40,7 @@ def sequence_folder(name: str) -> Path:
     if name == DEMO:
         return DEMO_FOLDER
     root = folder_paths.get_output_directory() if name.endswith(IN_OUTPUT) else folder_paths.get_input_directory()
-    folder = _inside(root, name.removesuffix(IN_OUTPUT))
+    folder = inside(root, name.removesuffix(IN_OUTPUT))
     if folder is None or not folder.is_dir():
         raise ValueError(f"Depth Cameras: there is no sequence '{name}': {WHERE}.")
     return folder
@@ -88,7 +89,7 @@ def save_sequence(
 
     Raises ValueError for a folder outside of it, RuntimeError where it cannot be written to.
     """
-    target = _inside(folder_paths.get_output_directory(), folder)
+    target = inside(folder_paths.get_output_directory(), folder)
     if target is None:
         raise ValueError(
             f"Save Posed Views: folder must be a name inside ComfyUI's output folder, such as posed_views or "
@@ -117,7 +118,7 @@ def _names_in(root: str) -> list[str]:
     for folder in _folders_in(Path(root)):
         found = [folder] if layout_of(folder) else [inner for inner in _folders_in(folder) if layout_of(inner)]
         names += [one.relative_to(root).as_posix() for one in found]
-    return [name for name in names if _inside(root, name)]
+    return [name for name in names if inside(root, name)]
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -128,13 +129,6 @@ def _folders_in(folder: Path) -> list[Path]:
     except OSError:
         return []
     return [folder / name for name in sorted(names)]
-
-
-def _inside(root: str | Path, name: str) -> Path | None:
-    """The path of `name` in a folder; None where that is the folder itself or leads out of it, also by a link."""
-    root = os.path.realpath(root)
-    path = Path(os.path.realpath(os.path.join(root, name)))
-    return path if Path(root) in path.parents else None
 
 
 def _log(text: str) -> None:

@@ -15,6 +15,7 @@ from .loaders import (
 )
 from .output import PreviewPanorama, SavePanorama
 from .panorama import EquirectToViews, SourceImageToViews, StitchEquirect
+from .panorama_files import LoadPanorama, RotatePanorama
 from .sampling import ApplyCameras, InterpolateKeyframes, MultiViewKSampler
 from .sequence import DepthCameras, SavePosedViews
 from .text import MultiViewTextEncode
@@ -40,6 +41,8 @@ class MVDiffusionExtension(ComfyExtension):
             InterpolateKeyframes,
             StitchEquirect,
             EquirectToViews,
+            LoadPanorama,
+            RotatePanorama,
             PreviewPanorama,
             SavePanorama,
             SavePosedViews,

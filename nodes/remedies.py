@@ -18,11 +18,22 @@ REMEDIES = {
     "nan_mask": ": fix the node that it comes from",
     "mask_size": ": scale it to the panorama's size",
     "unpainted_mask": ": scale it to the panorama's size (Load Image gives 64 x 64 where no mask was painted)",
-    "two_to_one": ": connect a panorama, such as that of Stitch Equirect, or pad the picture to 2:1",
+    "two_to_one": ": connect a panorama, such as that of Stitch Equirect; Load Panorama puts a cropped one's file in "
+    "its place",
+    "scale_to_two_to_one": ": scale it to that with Upscale Image, without crop",
+    "pad_to_two_to_one": ": if it is a strip all around, pad it to 2:1 above and below, or open its file with Load "
+    "Panorama, which does that",
     "no_coverage": ": it must be 1 where the panorama has a picture, as Stitch Equirect's is. Leave it out for a whole "
     "panorama",
     "one_or_each": ": give one, or one for each",
     "too_fine": ": choose a width instead of 0",
+    # Files of panoramas
+    "choose_picture": ": choose another picture",
+    "place_unknown": ". Panoramas are twice as wide as high, strips all around even wider, half spheres square. For a "
+    "plain photo use Load Image and Source Image to Views",
+    "write_gpano_again": ": save it with the metadata (GPano) of this picture, or without any",
+    "equirectangular_only": ": convert it to an equirectangular one",
+    "scale_it_down": ": scale it down",
     # Photos
     "views_and_mask": ": connect both, from an earlier Source Image to Views or from Equirect to Views, or neither",
     "own_mask": ": connect the mask that came with them",

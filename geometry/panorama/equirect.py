@@ -15,6 +15,7 @@ from ..cameras import Cameras
 from ..grid import grid_from_pixels, grid_from_world, pixel_centres
 from ..input_error import InputError
 from ..pictures import averaged, check_pictures, halved, halvings, to_planes
+from .shape import not_two_to_one
 
 BLOCK = 2**17  # samples read at once: bounds memory, and such blocks stay in the processor's cache
 
@@ -24,11 +25,12 @@ def equirect_angles(width: int, height: int) -> tuple[torch.Tensor, torch.Tensor
     return math.pi * pixel_centres(width), -math.pi / 2 * pixel_centres(height)
 
 
-def equirect_directions(width: int, height: int) -> torch.Tensor:
-    """(height, width, 3) unit world directions of a panorama's pixel centres, float64."""
+def equirect_directions(width: int, height: int, rows: slice = slice(None)) -> torch.Tensor:
+    """(height, width, 3) unit world directions of a panorama's pixel centres, or of some of its rows; float64."""
     longitude, latitude = equirect_angles(width, height)
+    latitude = latitude[rows]
     level = latitude.cos()[:, None]
-    up = latitude.sin()[:, None].expand(height, width)
+    up = latitude.sin()[:, None].expand(-1, width)
     return torch.stack((level * longitude.sin(), -up, level * longitude.cos()), dim=-1)
 
 
@@ -93,6 +95,27 @@ def equirect_to_views(
     return views.flatten(0, 1), masks.flatten(0, 1)
 
 
+def turn_panoramas(equirect: torch.Tensor, source_from_new: torch.Tensor) -> torch.Tensor:
+    """(P, H, 2 H, C) panoramas in which direction d shows what direction `source_from_new` d showed before.
+
+    source_from_new: (3, 3) rotation. Returns float32. A turn to the side by whole columns changes no pixel's colour;
+    else panoramas are read bilinearly.
+    """
+    panoramas, height, width, _ = equirect.shape
+    columns = torch.atan2(source_from_new[0, 2], source_from_new[2, 2]).item() * width / (2 * math.pi)
+    if abs(source_from_new[1, 1].item() - 1) < 1e-12 and abs(columns - round(columns)) < 1e-6:
+        return equirect.float().roll(-round(columns), dims=2)
+    source = _padded(equirect.movedim(-1, 1).float().flatten(0, 1)[None])
+    turned = torch.empty_like(source[..., 1:-1, 1:-1])
+    step = max(1, BLOCK // width)
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        directions = equirect_directions(width, height, rows) @ source_from_new.mT
+        x, y = (part.float().to(source.device) for part in _grid_from_directions(directions))
+        turned[..., rows, :] = _read(source, x, y)
+    return turned[0].unflatten(0, (panoramas, -1)).movedim(1, -1)
+
+
 def check_panoramas(
     equirect: torch.Tensor, mask: torch.Tensor | None = None, name: str = "panorama", mask_name: str = "mask"
 ) -> None:
@@ -103,9 +126,7 @@ def check_panoramas(
     check_pictures(equirect, name)
     panoramas, height, width = equirect.shape[:3]
     if width != 2 * height:
-        raise InputError(
-            f"an equirectangular {name} is twice as wide as high, not {width} x {height} pixels", "two_to_one"
-        )
+        raise not_two_to_one(width, height, f"an equirectangular {name}")
     if mask is None:
         return
     if mask.shape not in ((panoramas, height, width), (1, height, width)):

@@ -26,6 +26,8 @@ NODES = {
     "MVDiffusionInterpolate": "Interpolate Keyframes",
     "MVDiffusionStitchEquirect": "Stitch Equirect",
     "MVDiffusionEquirectToViews": "Equirect to Views",
+    "MVDiffusionLoadPanorama": "Load Panorama",
+    "MVDiffusionRotatePanorama": "Rotate Panorama",
     "MVDiffusionPreviewPanorama": "Preview Panorama",
     "MVDiffusionSavePanorama": "Save Panorama",
     "MVDiffusionSaveSequence": "Save Posed Views",

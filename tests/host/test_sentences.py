@@ -201,7 +201,25 @@ BOTH = "connect both, from an earlier Source Image to Views or from Equirect to 
             "Equirect to Views",
             {"equirect": VIEWS, "cameras": RING},
             "an equirectangular panorama is twice as wide as high, not 32 x 32 pixels: connect a panorama, such as "
-            "that of Stitch Equirect, or pad the picture to 2:1.",
+            "that of Stitch Equirect; Load Panorama puts a cropped one's file in its place.",
+        ),
+        (
+            "Equirect to Views",
+            {"equirect": torch.zeros(1, 752, 1392, 3), "cameras": RING},
+            "an equirectangular panorama is twice as wide as high, not 1392 x 752 pixels, though nearly so. 1392 x 696 "
+            "would be right: scale it to that with Upscale Image, without crop.",
+        ),
+        (
+            "Save Panorama",
+            SAVE | {"equirect": torch.zeros(1, 511, 1024, 3)},
+            "an equirectangular panorama is twice as wide as high, not 1024 x 511 pixels, though nearly so. 1024 x 512 "
+            "would be right: scale it to that with Upscale Image, without crop.",
+        ),
+        (
+            "Preview Panorama",
+            {"equirect": torch.zeros(1, 64, 512, 3)},
+            "an equirectangular panorama is twice as wide as high, not 512 x 64 pixels: if it is a strip all around, "
+            "pad it to 2:1 above and below, or open its file with Load Panorama, which does that.",
         ),
         (
             "Equirect to Views",

@@ -159,7 +159,9 @@ def test_half_precision_and_alpha_are_taken():
 @pytest.mark.parametrize(
     ("equirect", "mask", "message", "remedy"),
     [
-        (torch.zeros(1, 32, 63, 3), None, "twice as wide as high, not 63 x 32", "two_to_one"),
+        (torch.zeros(1, 32, 63, 3), None, "not 63 x 32 pixels, though nearly so. 64 x 32 would", "scale_to_two_to_one"),
+        (torch.zeros(1, 30, 90, 3), None, "twice as wide as high, not 90 x 30", "pad_to_two_to_one"),
+        (torch.zeros(1, 60, 90, 3), None, "twice as wide as high, not 90 x 60", "two_to_one"),
         (torch.zeros(1, 32, 64, 1), None, r"3 or 4 channels\), not \(1, 32, 64, 1\)", ""),
         (torch.full((1, 32, 64, 3), math.nan), None, "NaN", "nan_pictures"),
         (torch.zeros(1, 32, 64, 3), torch.full((1, 32, 64), math.nan), "NaN", "nan_mask"),
