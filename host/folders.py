@@ -29,4 +29,4 @@ def picture_path(name: str) -> Path | None:
     """Where a picture lies: in the input folder, or in the one that its name says (`name [output]`); None for none."""
     plain, folder = folder_paths.annotated_filepath(name)
     path = inside(folder or folder_paths.get_input_directory(), plain)
-    return path if path is not None and path.is_file() else None
+    return path if path is not None and os.path.isfile(path) else None

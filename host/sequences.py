@@ -41,7 +41,7 @@ def sequence_folder(name: str) -> Path:
         return DEMO_FOLDER
     root = folder_paths.get_output_directory() if name.endswith(IN_OUTPUT) else folder_paths.get_input_directory()
     folder = inside(root, name.removesuffix(IN_OUTPUT))
-    if folder is None or not folder.is_dir():
+    if folder is None or not os.path.isdir(folder):
         raise ValueError(f"Depth Cameras: there is no sequence '{name}': {WHERE}.")
     return folder
 

@@ -14,6 +14,7 @@ from ..caa.weights.checkpoint import caa_of, read_caa
 from ..caa.weights.kinds import KINDS
 from ..caa.weights.tensor_files import TensorFile
 from ..host.demo import demo_blocks, demo_models
+from ..host.fingerprints import fingerprint
 from ..host.loading import load_base_models
 from ..host.setup import ATTENTION
 from ..host.weights import attach_weights, save_weights, with_tuned_unet
@@ -80,6 +81,12 @@ def _path(checkpoint: str) -> str:
     return folder_paths.get_full_path_or_raise(FOLDER, checkpoint)
 
 
+def _fingerprint(checkpoint: str | None) -> str:
+    """Of the file; of all files where the name comes by a link and is not known yet."""
+    names = folder_paths.get_filename_list(FOLDER) if checkpoint is None else [checkpoint]
+    return fingerprint(folder_paths.get_full_path(FOLDER, name) or name for name in names)
+
+
 class LoadMVDiffusion(io.ComfyNode):
     """Load MVDiffusion: the blocks that make views agree, put into a MODEL."""
 
@@ -110,8 +117,8 @@ class LoadMVDiffusion(io.ComfyNode):
         return _unknown(checkpoint) or True
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint, **_) -> float:
-        return os.path.getmtime(_path(checkpoint))
+    def fingerprint_inputs(cls, checkpoint, **_) -> str:
+        return _fingerprint(checkpoint)
 
     @classmethod
     @speaks_as("Load MVDiffusion")
@@ -146,8 +153,8 @@ class LoadMVDiffusionCheckpoint(io.ComfyNode):
         return _unknown(checkpoint) or True
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint, **_) -> float:
-        return os.path.getmtime(_path(checkpoint))
+    def fingerprint_inputs(cls, checkpoint, **_) -> str:
+        return _fingerprint(checkpoint)
 
     @classmethod
     @speaks_as("Load MVDiffusion Checkpoint")
