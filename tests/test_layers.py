@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -24,6 +26,7 @@ HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "execution", "folder_paths
 FOLDERS_OF_GEOMETRY = {"panorama", "sequence", "figures"}  # which build on what stands in geometry/ itself
 # Libraries that may be missing or take long to load, and what needs them at once: others import that only in functions.
 OPTIONAL = {"cv2", "kornia", "numba", "triton"}
+IMPORTED_AS = {"PIL": "pillow"}
 NEED_THEM = ("caa/attention/triton_kernels", "scenes/compiled")
 
 
@@ -147,6 +150,33 @@ def test_optional_libraries_are_imported_only_where_they_are_used():
     needed = [one for one in IMPORTS if one.target.startswith(NEED_THEM) or (not one.own and one.package in OPTIONAL)]
     assert needed
     assert [str(one) for one in needed if one.at_once and not one.file.startswith(NEED_THEM)] == []
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w.-]+", line)[0].lower() for line in requirements}
+
+
+@pytest.fixture
+def required() -> set[str]:
+    """What is installed with the pack; two files say so, in the same words."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    assert sorted(lines) == sorted(project["dependencies"])
+    return names_of(lines)
+
+
+def test_what_is_required_is_imported_and_the_other_way_round(required):
+    foreign = [one for one in IMPORTS if not one.own and one.package not in {*sys.stdlib_module_names, *HOST_MODULES}]
+    name = {one.package: IMPORTED_AS.get(one.package, one.package) for one in foreign}
+    at_once = {name[one.package] for one in foreign if one.at_once and not one.file.startswith(NEED_THEM)}
+    assert required - set(name.values()) == set()
+    assert at_once - required == {"torch"}  # which ComfyUI brings, for the machine that it runs on
+
+
+def test_no_opencv_is_required(required):
+    """Any of its four distributions replaces files of the others: another pack's functions are gone afterwards."""
+    assert [name for name in required if name.startswith("opencv")] == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
@@ -125,3 +128,35 @@ def test_long_names_leave_the_metres_readable():
     short, long = (depth_picture(ramp()[None], [name])[0] for name in ("1", "frame of a scene " * 20))
     differs = (short != long).any(-1).any(0).nonzero()
     assert differs.min() > 40 and differs.max() < WIDTH - 40  # '1 m' and '5 m' are narrower
+
+
+# ---- With and without OpenCV
+
+
+@pytest.fixture
+def other_opencv(monkeypatch):
+    """`other_opencv(module)`: what `import cv2` gives instead of what is installed; None: an error."""
+
+    def install(module) -> None:
+        monkeypatch.setitem(sys.modules, "cv2", module)
+        drawn._colours.cache_clear()
+
+    yield install
+    drawn._colours.cache_clear()
+
+
+@pytest.mark.parametrize("module", [None, ModuleType("cv2")], ids=["none", "an empty folder"])
+def test_pictures_are_nearly_the_same_without_opencv(other_opencv, module):
+    pytest.importorskip("cv2")
+    expected = pictures(ramp())
+    other_opencv(module)
+    found = pictures(ramp())
+    assert not torch.equal(found, expected)
+    assert (found - expected).abs().max() <= 4.01 / 255
+
+
+def test_own_colours_go_from_dark_to_bright(other_opencv):
+    other_opencv(None)
+    brightness = drawn._colours() @ np.array([0.21, 0.72, 0.07])
+    assert drawn._colours().shape == (256, 3) and (np.diff(brightness) > -1.5).all()
+    assert brightness[-1] > brightness[0] + 120
