@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from front_end import new_page
 from in_process import ROOT
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from sphere import cameras_at
 
 from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions, equirect_to_views
+from mvdiffusion_pack.geometry.panorama.gpano import gpano_xmp
 
 ARTEFACTS = Path(os.environ.get("MVDIFFUSION_ARTEFACTS", ROOT / ".artifacts"))
 WIDTH = 1024  # of the panoramas
 CLOSE = 3.0  # mean difference of pictures in 0..255 that show the same
+CROP = slice(100, 400), slice(300, 1000)  # rows and columns of waves1.png that cropped.png has
 COVERED = 20  # degrees of latitude, either way, that the panorama with coverage has
 # Watches and restrains the page's use of WebGL. A limit of 0 is none.
 PROBE = """
@@ -76,9 +78,12 @@ def panorama(name: str) -> np.ndarray:
 
 
 def write_pictures(folder: Path) -> None:
-    """waves1.png, waves2.png, and coverage.png: the level band that is COVERED."""
+    """waves1.png, waves2.png, cropped.png, and coverage.png: the level band that is COVERED."""
     for name in ("waves1.png", "waves2.png"):
         Image.fromarray(panorama(name)).save(folder / name)
+    metadata = PngImagePlugin.PngInfo()
+    metadata.add_itxt("XML:com.adobe.xmp", gpano_xmp(WIDTH // 2, CROP, 0.0))
+    Image.fromarray(panorama("waves1.png")[CROP]).save(folder / "cropped.png", pnginfo=metadata)
     coverage = np.zeros((WIDTH // 2, WIDTH, 3), np.uint8)
     rows = round(WIDTH / 2 * (0.5 - COVERED / 180))
     coverage[rows:-rows] = 255
@@ -126,6 +131,9 @@ class Viewer:
         if coverage:
             graph["4"] = {"class_type": "LoadImageMask", "inputs": {"image": coverage, "channel": "red"}}
             show["coverage"] = ["4", 0]
+        if any(name == "cropped.png" for name in pictures):
+            graph["1"]["class_type"] = "MVDiffusionLoadPanorama"
+            show["coverage"] = ["1", 1]
         graph["9"] = {"class_type": "MVDiffusionPreviewPanorama", "inputs": show}
         self.page.evaluate(
             """async graph => {

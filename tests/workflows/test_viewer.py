@@ -46,6 +46,21 @@ def test_no_seam_behind(viewer: Viewer):
     assert error.max() < 1.5  # an edge that is repeated instead of wrapped is 2.4 off
 
 
+def test_cropped_file_is_shown_in_its_place(viewer: Viewer):
+    """Load Panorama puts it there, and the viewer marks what it has not."""
+    viewer.show("cropped.png")
+    viewer.drag(-120, 0)  # into the middle of what is there
+    viewer.page.locator(".mvd-panorama [type=range]").fill("40")
+    viewer.settle()
+    viewer.assert_shows("waves1.png")
+    assert bool((viewer.saved()[..., 3] == 255).all())
+    viewer.keep("cropped")
+    viewer.drag(0, 900)  # up, past the last row that the file has
+    assert viewer.direction()[1] > 80
+    assert not viewer.saved()[..., 3].any()
+    viewer.keep("cropped_pole")
+
+
 @pytest.mark.parametrize(("key", "pitch"), [("ArrowUp", 90), ("ArrowDown", -90)])
 def test_looks_straight_up_and_down(viewer: Viewer, key: str, pitch: float):
     viewer.show("waves1.png")
