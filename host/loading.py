@@ -26,8 +26,8 @@ _CLIP = "cond_stage_model.model.transformer."
 def load_base_models(file: TensorFile):
     """(MODEL, CLIP, VAE) of an authors' file, without its CAA blocks. Tensors stay mapped until the host copies them.
 
-    The MODEL predicts the noise, whatever the host guesses from its weights. Raises ValueError, one sentence, where the
-    file is not MVDiffusion's, lacks UNet, VAE or text encoder, or has another UNet than SD 2's.
+    The MODEL predicts the noise, whatever the host guesses from its weights. Raises InputError where the file is not
+    MVDiffusion's, lacks UNet, VAE or text encoder, or has another UNet than SD 2's.
     """
     model, clip, vae = _load(file, ("model", "clip", "vae"))
     for part, patcher in (("model", model), ("clip", clip.patcher), ("vae", vae.patcher)):
@@ -44,7 +44,7 @@ def load_base_patcher(path: str | Path, part: str, disable_dynamic: bool = False
 def unet_patches(file: TensorFile, model) -> dict[str, tuple[str, tuple[torch.Tensor]]]:
     """The file's UNet as patches for the MODEL that set its weights; none where the file holds none.
 
-    Tensors stay mapped until the host copies them. Raises ValueError, one sentence, where it is another UNet's.
+    Tensors stay mapped until the host copies them. Raises InputError where it is another UNet's.
     """
     prefix = (caa_prefix(file.shapes) or "") + "unet."
     tensors = _without_prefix(file.tensors([prefix]), prefix)
@@ -56,10 +56,10 @@ def unet_patches(file: TensorFile, model) -> dict[str, tuple[str, tuple[torch.Te
     own = {key: weight.shape for key, weight in model.model_state_dict("diffusion_model.").items()}
     missing = [key for key, shape in own.items() if key not in given or given[key].shape != shape]
     if unknown or missing:
-        raise ValueError(
+        raise InputError(
             f"{file.path}: its UNet is not this MODEL's ({len(unknown)} weights too many, {len(missing)} missing or of "
-            f"another size, such as {(unknown + missing)[0]}): take SD 2 depth, or all of this file with Load "
-            "MVDiffusion Checkpoint."
+            f"another size, such as {(unknown + missing)[0]})",
+            "depth_base",
         )
     return {key: ("set", (tensor,)) for key, tensor in given.items()}
 
@@ -77,7 +77,7 @@ def _load(file: TensorFile, parts: tuple[str, ...], disable_dynamic: bool = Fals
         **without_dynamic(disable_dynamic),
     )
     if loaded is None:
-        raise ValueError(f"{path}: ComfyUI knows no UNet of these widths; the authors' files hold SD 2's")
+        raise InputError(f"{path}: ComfyUI knows no UNet of these widths; the authors' files hold SD 2's")
     model, clip, vae, _ = loaded
     if model is not None:
         _check_complete(path, "UNet", model.model.diffusion_model, {key.removeprefix(_UNET) for key in given})
@@ -105,16 +105,13 @@ def _host_state_dict(file: TensorFile) -> dict[str, torch.Tensor]:
     places = {"UNet": prefix + "unet.", "VAE": outer + "vae.", "text encoder": outer + "text_encoder."}
     absent = [name for name, place in places.items() if not any(key.startswith(place) for key in shapes)]
     if absent:
-        raise ValueError(
-            f"{path} holds no {' and no '.join(absent)}: load SD 2 with Load Checkpoint, "
-            "and pass its MODEL through Load MVDiffusion with this file"
-        )
+        raise InputError(f"{path} holds no {' and no '.join(absent)}", "load_base")
     tensors = file.tensors(places.values())
     unet = _without_prefix(tensors, places["UNet"])
     names = comfy.utils.unet_to_diffusers(SD2_UNET)
     unknown = [key for key in unet if key not in names]
     if unknown:
-        raise ValueError(f"{path}: the UNet is not SD 2's, it has {len(unknown)} other keys such as {unknown[0]}")
+        raise InputError(f"{path}: the UNet is not SD 2's, it has {len(unknown)} other keys such as {unknown[0]}")
     return {
         **{_UNET + names[key]: tensor for key, tensor in unet.items()},
         **{_VAE + key: tensor for key, tensor in _without_prefix(tensors, places["VAE"]).items()},
@@ -139,13 +136,13 @@ def _with_last_layer(encoder: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 def _check_complete(path: str | Path, part: str, module: torch.nn.Module | None, given: set[str]) -> None:
-    """Raise ValueError if the file lacks weights of a part: the host only logs it, and goes on with random memory."""
+    """Raises InputError if the file lacks weights of a part: the host only logs it, and goes on with random memory."""
     if module is None:
-        raise ValueError(f"{path}: the {part} lacks weights by which ComfyUI would know it: get the file again")
+        raise InputError(f"{path}: the {part} lacks weights by which ComfyUI would know it", "get_again")
     missing = [key for key in module.state_dict() if key not in given]
     if missing:
-        raise ValueError(
-            f"{path}: {len(missing)} weights of the {part} are missing, such as {missing[0]}: get it again"
+        raise InputError(
+            f"{path}: {len(missing)} weights of the {part} are missing, such as {missing[0]}", "get_again"
         )
 
 

@@ -84,6 +84,8 @@ REMEDIES = {
     "multi_view_checkpoint": ": choose the authors' multi-view checkpoint instead",
     "load_checkpoint": ": load it with Load Checkpoint, and pass its MODEL through Load MVDiffusion with a file of "
     "MVDiffusion weights",
+    "load_base": ": load SD 2 with Load Checkpoint, and pass its MODEL through Load MVDiffusion with this file",
+    "depth_base": ": take SD 2 depth, or all of this file with Load MVDiffusion Checkpoint",
     "load_lora": ": apply it to the MODEL with Load LoRA instead",
     "load_controlnet": ": load it with Load ControlNet Model instead",
     "load_vae": ": load it with Load VAE instead",

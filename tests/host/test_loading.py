@@ -133,10 +133,22 @@ def test_missing_weights_are_named(loading, tmp_path, key, part, named):
 
 def test_missing_parts_are_named(loading, tmp_path):
     write_published(tmp_path / "bare.ckpt", golden_weights("pano"))
-    with pytest.raises(
-        ValueError, match=r"bare\.ckpt holds no VAE and no text encoder: load SD 2 with Load Checkpoint"
-    ):
+    with pytest.raises(ValueError, match=r"bare\.ckpt holds no VAE and no text encoder"):
         loading.load_base_models(TensorFile(tmp_path / "bare.ckpt"))
+
+
+def test_the_node_says_its_title_and_what_to_do(loading, tmp_path, monkeypatch):
+    from mvdiffusion_pack.nodes import loaders
+
+    path = tmp_path / "bare.ckpt"
+    write_published(path, golden_weights("pano"))
+    monkeypatch.setattr(loaders, "_path", lambda _: path)
+    with pytest.raises(ValueError) as raised:
+        loaders.LoadMVDiffusionCheckpoint.execute("bare.ckpt", 1.0)
+    assert str(raised.value) == (
+        f"Load MVDiffusion Checkpoint: {path} holds no VAE and no text encoder: load SD 2 with Load Checkpoint, and "
+        "pass its MODEL through Load MVDiffusion with this file."
+    )
 
 
 def test_slim_files_hold_no_base(loading, tmp_path):
