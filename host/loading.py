@@ -141,9 +141,7 @@ def _check_complete(path: str | Path, part: str, module: torch.nn.Module | None,
         raise InputError(f"{path}: the {part} lacks weights by which ComfyUI would know it", "get_again")
     missing = [key for key in module.state_dict() if key not in given]
     if missing:
-        raise InputError(
-            f"{path}: {len(missing)} weights of the {part} are missing, such as {missing[0]}", "get_again"
-        )
+        raise InputError(f"{path}: {len(missing)} weights of the {part} are missing, such as {missing[0]}", "get_again")
 
 
 def _converted_vae_keys(given: set[str]) -> set[str]:

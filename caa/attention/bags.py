@@ -23,17 +23,22 @@ BAGS = ("cpu", "cuda")  # devices that are known to have embedding_bag
 TERMS = 5  # sources of a sample
 
 
-def weighted_sums(maps: torch.Tensor, row: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+def weighted_sums(
+    maps: torch.Tensor, row: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor, at_once: int
+) -> torch.Tensor:
     """(n, D) sums of the rows of (N, D) maps that `row` (T,) names, by `weight` (T,).
 
-    ends: (n + 1,), where each sum begins in them.
+    ends: (n + 1,), where each sum begins in them. at_once: how many bytes of rows may be copied at once.
     """
     maps = maps.detach()  # embedding_bag does more for maps whose gradients autograd might ask of it
     if maps.device.type in BAGS:
         return F.embedding_bag(row, maps, ends, per_sample_weights=weight, mode="sum", include_last_offset=True)
     sums = maps.new_zeros(len(ends) - 1, maps.shape[1])
     owner = torch.arange(len(sums), device=maps.device).repeat_interleave(ends.diff())
-    return sums.index_add_(0, owner, maps[row.long()] * weight[:, None])
+    copies = 2 * maps[:1].nbytes  # of each row: as it is read, and by its weight
+    for part in split(slice(0, len(row)), at_once // copies):
+        sums.index_add_(0, owner[part], maps[row[part].long()] * weight[part, None])
+    return sums
 
 
 class Back(NamedTuple):
@@ -62,7 +67,8 @@ class Piece:
     source: (5 I S,) int32, the sources of samples. head_source: the same, times the number of heads. weight: (5 I S,),
         by which they count.
     sample_ends: (I S + 1,), query_ends: (Q + 1,) int32, where the samples and the queries begin in them.
-    heads: how many. at_once: how many bytes of samples may be there at once.
+    heads: how many. at_once: how many bytes of samples, or of rows that are
+        read, may be there at once.
     """
 
     pixels: int
@@ -146,8 +152,7 @@ class Piece:
 
     def parts(self, maps: torch.Tensor) -> list[slice]:
         """The entries in parts, of as many as may be read of (sources, C) maps at once."""
-        copies = 1 if maps.device.type in BAGS else 2 * TERMS
-        at_once = self.at_once // (self.valid.shape[1] * maps[0].nbytes * copies)
+        at_once = self.at_once // (self.valid.shape[1] * maps[0].nbytes)
         return list(split(slice(0, len(self.query)), at_once)) or [slice(0, 0)]
 
     def samples(self, maps: torch.Tensor, entries: slice) -> torch.Tensor:
@@ -155,26 +160,27 @@ class Piece:
         samples = self.valid.shape[1]
         terms = slice(entries.start * samples * TERMS, entries.stop * samples * TERMS)
         ends = self.sample_ends[: (entries.stop - entries.start) * samples + 1]
-        return weighted_sums(maps, self.source[terms], self.weight[terms], ends).view(-1, samples, maps.shape[1])
+        sums = weighted_sums(maps, self.source[terms], self.weight[terms], ends, self.at_once)
+        return sums.view(-1, samples, maps.shape[1])
 
     def samples_of_head(self, maps: torch.Tensor, head: int) -> torch.Tensor:
         """(I S, 32) what all samples are of one head of (sources, C) maps."""
-        return weighted_sums(_head(maps, head), self.head_source, self.weight, self.sample_ends)
+        return weighted_sums(_head(maps, head), self.head_source, self.weight, self.sample_ends, self.at_once)
 
     def by_query(self, maps: torch.Tensor, head: int, share: torch.Tensor) -> torch.Tensor:
         """(Q, 32) each query's samples of (sources, C) maps, summed by `share` (I, S)."""
         weight = (share[..., None] * self.weight.view(*share.shape, TERMS)).flatten()
-        return weighted_sums(_head(maps, head), self.head_source, weight, self.query_ends)
+        return weighted_sums(_head(maps, head), self.head_source, weight, self.query_ends, self.at_once)
 
     def from_queries(self, asked: torch.Tensor, head: int, share: torch.Tensor) -> torch.Tensor:
         """(sources, 32): what (Q, C) queries give back to the sources of their samples, by `share` (I, S)."""
         weight = self.back.weight * share.flatten().index_select(0, self.back.reader)
-        return weighted_sums(_head(asked, head), self.back.asker, weight, self.back.source_ends)
+        return weighted_sums(_head(asked, head), self.back.asker, weight, self.back.source_ends, self.at_once)
 
     def from_samples(self, samples: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """(M, 32): what samples (I S, 32) give back to the pixels that they read, by weights of `pixel_weights`."""
         ends = self.back.source_ends[: self.pixels + 1]
-        return weighted_sums(samples, self.back.reader[: self.back.pixel_terms], weight, ends)
+        return weighted_sums(samples, self.back.reader[: self.back.pixel_terms], weight, ends, self.at_once)
 
     def pixel_weights(self, share: torch.Tensor) -> torch.Tensor:
         """(pixel_terms,) for `from_samples`, of samples that count by `share` (I, S): the same for all heads."""

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from published_files import frozen_weights
 from scattered import depth_like
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from mvdiffusion_pack.caa.attention import bags
@@ -107,6 +108,27 @@ def test_devices_without_embedding_bag_have_the_same_gradients(monkeypatch):
     expected = gradients(block_of(64), x, Tables(corr))
     monkeypatch.setattr(bags, "BAGS", ())
     assert_agree(gradients(block_of(64), x, Tables(corr)), expected, 1e-12)
+
+
+class Gathered(TorchDispatchMode):
+    """most: the bytes of the largest tensor that was read by indices."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.index.Tensor and result.is_floating_point() and result.ndim == 2:
+            self.most = max(self.most, result.nbytes)
+        return result
+
+
+def test_devices_without_embedding_bag_read_no_more_at_once_than_is_allowed(monkeypatch):
+    monkeypatch.setattr(bags, "BAGS", ())
+    corr, piece_bytes = SCENES["ring"](100, 4), 2**13
+    x = features(1, corr.views, 64, corr.height, corr.width)
+    with Gathered() as gathered:
+        gradients(block_of(64), x, Tables(corr, Memory(piece_bytes=piece_bytes)))
+    assert 0 < gathered.most <= piece_bytes / 2
 
 
 def test_half_precision_by_autocast_is_as_exact():
