@@ -61,7 +61,11 @@ class Run:
         self._features: dict[tuple[torch.dtype, torch.device], dict[str, torch.Tensor]] = {}
 
     def tables(self, height: int, width: int, device: torch.device) -> Tables:
-        """The tables at one feature size, made when first asked for: models are loaded then, and memory is known."""
+        """The tables at one feature size, made when first asked for: models are loaded then, and memory is known.
+
+        They keep what the blocks' weights make, so gradients through a sampler are right for features (and so for a
+        LoRA of the UNet), but not for these weights: to_k and to_v would get a part of theirs. training/ trains them.
+        """
         if (height, width) not in self._tables:
             fast, memory = self.attention == "auto", self._allowance.on(device)
             self._tables[height, width] = Tables(self.correspondences(height, width), memory, fast, sampling=True)
