@@ -76,6 +76,18 @@ REMEDIES = {
     "one_size": ": make them one size",
     "write_matrix": f": write {_MATRIX} there",
     "write_matrix_at_size": f". Write {_MATRIX} at that size there",
+    # Training
+    "no_panoramas": ": connect panoramas, twice as wide as high, or set source to rendered rooms",
+    "crop_or_pad": ": crop or pad to 2:1",
+    "write_captions": ": say what it shows in 1 line, or in a line per view",
+    "from_one_node": ": connect images and cameras of one Depth Cameras node",
+    "cameras_of_panorama": ": use Panorama Cameras",
+    "cameras_of_sequence": ": use Depth Cameras, which know depth",
+    "blocks_of_model": ": connect one from Load MVDiffusion",
+    "choose_start": ": choose another, or new blocks",
+    "set_back": ": set that back to go on with it, or begin another run",
+    "another_run": ": begin another run",
+    "remove_state": ": remove that step's folder, and begin anew",
     # Files of weights
     "get_again": ": get the file again",
     "replace_file": f"; {_WEIGHTS}",
@@ -111,4 +123,9 @@ def speaks_as(title: str) -> Callable:
 
 def sentence(title: str, error: InputError) -> str:
     """'Overlap PSNR: there is one camera, ... Use two or more.'"""
-    return f"{title}: {str(error).removesuffix('.')}{REMEDIES[error.remedy] if error.remedy else ''}."
+    return f"{title}: {said(error)}"
+
+
+def said(error: InputError) -> str:
+    """'there is one camera, ... Use two or more.'"""
+    return f"{str(error).removesuffix('.')}{REMEDIES[error.remedy] if error.remedy else ''}."

@@ -282,7 +282,7 @@ def _flat(images: list[torch.Tensor] | None) -> list[torch.Tensor]:
 def _folder(run: str) -> Path:
     """Where the states of a run are. Raises InputError for what is no plain name."""
     if not re.fullmatch(r"\w[\w .-]*", run):
-        raise InputError(f"run is '{run}' and must be a plain name of letters, digits, - and _, such as my_blocks.")
+        raise InputError(f"run is '{run}' and must be a plain name of letters, digits, - and _, such as my_blocks")
     return Path(folder_paths.get_output_directory()) / RUNS / run.strip()
 
 
@@ -292,8 +292,8 @@ def _start(start: str, model) -> tuple[str, CAAWeights] | None:
     if start == OWN:
         patchers = model.get_additional_models_with_key(KEY)
         if not patchers:
-            raise InputError(f"start is '{OWN}', and this MODEL has none: connect one from Load MVDiffusion.")
+            raise InputError(f"start is '{OWN}', and this MODEL has none", "blocks_of_model")
         return start, patchers[0].model.read()
     if start not in folder_paths.get_filename_list(FOLDER):
-        raise InputError(f"start is '{start}', and there is no such file in models/mvdiffusion: choose another.")
+        raise InputError(f"start is '{start}', and there is no such file in models/mvdiffusion", "choose_start")
     return start, read_caa(folder_paths.get_full_path_or_raise(FOLDER, start))

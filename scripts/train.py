@@ -80,6 +80,8 @@ def check(args: argparse.Namespace) -> None:
     given = [bool(args.folders), args.rooms is not None, bool(args.sequences)]
     if sum(given) != 1:
         raise SetUpError("give one of: folders of panoramas, --rooms, --sequences FOLDER ...")
+    if args.folders and args.kind == "depth":
+        raise SetUpError("depth blocks learn nothing from panoramas: give --sequences FOLDER ..., or --rooms")
     for name in ("model", "blocks"):
         path = getattr(args, name)
         if path and not path.is_file():
@@ -199,7 +201,11 @@ def train(args: argparse.Namespace, host: Path) -> None:
             )
             onlooker = Onlooker(terminal.say, terminal.progress, terminal.validated, lambda: terminal.stopped)
             trained = train_blocks(training, here, onlooker)
-        except (InputError, LossError, SaveError) as error:
+        except InputError as error:
+            from mvdiffusion_pack.nodes.remedies import said
+
+            raise SetUpError(said(error).rstrip(".")) from None
+        except (LossError, SaveError) as error:
             raise SetUpError(str(error).rstrip(".")) from None
         if here.main and trained.steps == settings.steps:
             write_slim(args.output / "blocks.safetensors", trained.weights, torch.float32)

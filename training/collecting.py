@@ -24,21 +24,19 @@ def panoramas_in_memory(pictures: Sequence[torch.Tensor], captions: Sequence[str
     are missing, empty, or of another number of lines.
     """
     if not pictures:
-        raise InputError("images is empty: connect panoramas, twice as wide as high, or choose rendered rooms.")
+        raise InputError("images is empty", "no_panoramas")
     names = [f"image {number + 1}" for number in range(len(pictures))]
     if len(captions) == 1:
         captions = list(captions) * len(pictures)
     if len(captions) != len(pictures):
-        raise InputError(
-            f"there are {len(captions)} captions for {len(pictures)} images: give one for each image (of 1 or {views} "
-            "lines), or one for all."
-        )
+        raise InputError(f"there are {len(captions)} captions for {len(pictures)} images", "one_or_each")
     _refuse(
         [f"{name} ({picture.shape[1]} x {picture.shape[0]})" for name, picture in _odd(names, pictures)],
-        "not twice as wide as high, as an equirectangular panorama is: crop or pad to 2:1",
+        "not twice as wide as high, as an equirectangular panorama is",
+        remedy="crop_or_pad",
     )
     broken = [name for name, picture in zip(names, pictures, strict=True) if not picture.sum().isfinite()]
-    _refuse(broken, "not a picture, but holds NaN or infinite numbers: mend the node that it comes from")
+    _refuse(broken, "no picture: it holds NaN or infinite numbers", remedy="nan_pictures")
     lines = _checked_lines(names, captions, views)
     return tuple(
         Panorama(name, lambda picture=picture: picture[..., :3].float(), spoken)
@@ -70,7 +68,8 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
         raise InputError(f"none of the {len(unreadable)} pictures in {folder} can be read.")
     _refuse(
         [f"{path.name} ({width} x {height})" for path, (width, height) in sizes.items() if width != 2 * height],
-        f"not twice as wide as high, as an equirectangular panorama is: crop or pad to 2:1 (in {folder})",
+        f"not twice as wide as high, as an equirectangular panorama is (in {folder})",
+        remedy="crop_or_pad",
     )
     names = [path.name for path in sizes]
     lines = _checked_lines(names, [_caption_of(path) for path in sizes], views)
@@ -96,11 +95,12 @@ def _checked_lines(names: Sequence[str], captions: Sequence[str], views: int) ->
     lines = [tuple(line.strip() for line in caption.splitlines() if line.strip()) for caption in captions]
     _refuse(
         [name for name, spoken in zip(names, lines, strict=True) if not spoken],
-        f"without a caption: say what it shows in 1 line, or in {views}, one per view",
+        "without a caption",
+        remedy="write_captions",
     )
     _refuse(
         [f"{name} ({len(spoken)})" for name, spoken in zip(names, lines, strict=True) if len(spoken) not in (1, views)],
-        f"captioned in a number of lines that fits nothing: write 1 line, or {views}, one per view",
+        f"captioned in a number of lines that is neither 1 nor {views}, one per view",
     )
     return lines
 
@@ -110,8 +110,8 @@ def _odd(names: Sequence[str], pictures: Sequence[torch.Tensor]) -> list[tuple[s
     return [(name, picture) for name, picture in pairs if picture.shape[1] != 2 * picture.shape[0]]
 
 
-def _refuse(names: Sequence[str], what: str) -> None:
+def _refuse(names: Sequence[str], what: str, remedy: str = "") -> None:
     """Raises InputError that names them, if there are any."""
     if names:
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        raise InputError(f"{', '.join(names[:NAMED])}{more} {'is' if len(names) == 1 else 'are'} {what}.")
+        raise InputError(f"{', '.join(names[:NAMED])}{more} {'is' if len(names) == 1 else 'are'} {what}", remedy)

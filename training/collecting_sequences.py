@@ -27,18 +27,17 @@ def sequence_in_memory(
     Raises InputError, one sentence, for another number of frames or captions, and for frames of another size.
     """
     if len(pictures) != cameras.views:
-        raise InputError(
-            f"there are {len(pictures)} images for {cameras.views} cameras: connect images and cameras of one Depth "
-            "Cameras node."
-        )
+        raise InputError(f"there are {len(pictures)} images for {cameras.views} cameras", "from_one_node")
     size = cameras.height, cameras.width
     if odd := [number for number, picture in enumerate(pictures) if picture.shape[:2] != size]:
         height, width = pictures[odd[0]].shape[:2]
-        raise InputError(f"image {odd[0] + 1} is {width} x {height} pixels, and its camera {size[1]} x {size[0]}.")
+        raise InputError(
+            f"image {odd[0] + 1} is {width} x {height} pixels, and its camera {size[1]} x {size[0]}", "from_one_node"
+        )
     lines = [line.strip() for caption in captions for line in caption.splitlines() if line.strip()]
     lines = lines * cameras.views if len(lines) == 1 else lines
     if len(lines) != cameras.views:
-        raise InputError(f"there are {len(lines)} lines of captions for {cameras.views} images: give one each, or one.")
+        raise InputError(f"there are {len(lines)} lines of captions for {cameras.views} images", "one_or_each")
     return PosedSequence(name, cameras, torch.stack([picture[..., :3].float() for picture in pictures]), tuple(lines))
 
 

@@ -74,12 +74,11 @@ def check_data(data: Data, kind: Kind) -> None:
     """Raises InputError where cameras, pictures and kind do not belong together."""
     cameras = data.cameras
     if kind.scene != cameras.kind:
-        right = {"panorama": "Panorama Cameras", "sequence": "Depth Cameras, which know depth"}[kind.scene]
-        raise InputError(f"kind is {kind.name}, and the cameras are a {cameras.kind}'s: use {right}.")
+        raise InputError(f"kind is {kind.name}, and the cameras are a {cameras.kind}'s", f"cameras_of_{kind.scene}")
     if not cameras.sampled:
-        raise InputError("the cameras are a cube's, whose faces do not overlap: choose ring, sphere or rings.")
+        raise InputError("the cameras are a cube's, whose faces do not overlap", "no_neighbours")
     if cameras.views == 1:
-        raise InputError("there is one camera, and a view alone has nobody to agree with: use at least 3.")
+        raise InputError("there is one camera, and a view alone has nobody to agree with", "one_camera")
     if cameras.width % 64 or cameras.height % 64:
         raise InputError(
             f"the cameras' views are {cameras.width} x {cameras.height} pixels: width and height must be multiples of "
@@ -87,6 +86,6 @@ def check_data(data: Data, kind: Kind) -> None:
         )
     if apart := cameras.apart():
         raise InputError(
-            f"{cameras.name(apart[0])} overlaps no other, so nothing could be learnt there: use a larger fov or more "
-            "views."
+            f"nothing could be learnt in {cameras.name(apart[0])}, which overlaps no other",
+            f"nothing_overlaps_{cameras.kind}",
         )

@@ -70,8 +70,8 @@ class World:
         if batch % (self.size * accumulation):
             passes = f" in {accumulation} passes each" if accumulation > 1 else ""
             raise InputError(
-                f"batch is {batch}, which {self.size} processes cannot share evenly{passes}: make it a multiple of "
-                f"{self.size * accumulation}."
+                f"batch is {batch} and must be a multiple of {self.size * accumulation}, so that {self.size} processes "
+                f"share it evenly{passes}"
             )
         each = batch // self.size
         return range(self.rank * each, (self.rank + 1) * each)

@@ -26,8 +26,7 @@ def resumable(states: States, about: Mapping[str, object]) -> dict | None:
     now = {name: list(value) if isinstance(value, tuple) else value for name, value in about.items()}
     if found := differences(info["about"], now):
         raise InputError(
-            f"the run in {states.folder} was begun with another configuration ({'; '.join(found)}): set that back to "
-            "resume it, or take another run name to begin anew."
+            f"the run in {states.folder} was begun with another configuration ({'; '.join(found)})", "set_back"
         )
     return info
 

@@ -49,9 +49,9 @@ class States:
         try:
             info = json.loads((state / INFO).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"the state in {state} cannot be read ({error}): remove that folder.") from error
+            raise InputError(f"the state in {state} cannot be read ({error})", "remove_state") from error
         if info.get("format") != FORMAT:
-            raise InputError(f"the state in {state} is of another version of this pack: take another run name.")
+            raise InputError(f"the state in {state} is of another version of this pack", "another_run")
         return info
 
     def save(self, step: int, info: Mapping[str, object], files: Mapping[str, Write]) -> Path:
@@ -109,7 +109,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({error}): remove the folder that it is in.") from error
+        raise InputError(f"{path} cannot be read ({error})", "remove_state") from error
 
 
 def _to_disk(path: Path) -> None:

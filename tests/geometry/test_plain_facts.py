@@ -44,3 +44,15 @@ def test_no_text_names_a_node(folder):
         texts = [part for part in parsed(path) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
         found += [f"{path.name}:{text.lineno} {name}" for text in texts for name in names if name in text.value]
     assert found == []
+
+
+def test_nothing_that_training_says_names_a_node():
+    """Its docstrings may, since they say what a thing is for; its words are read beside the script's options, too."""
+    names, found = display_names(), []
+    for path in sorted((ROOT / "training").rglob("*.py")):
+        parts = list(parsed(path))
+        docs = {id(part.value) for part in parts if isinstance(part, ast.Expr)}
+        texts = [part for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        said = [text for text in texts if id(text) not in docs]
+        found += [f"{path.name}:{text.lineno} {name}" for text in said for name in names if name in text.value]
+    assert found == []

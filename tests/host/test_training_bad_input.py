@@ -43,7 +43,7 @@ def test_pictures_that_are_not_2_to_1_are_named(refused):
 
 
 def test_pictures_that_hold_nan_are_named(refused):
-    refused("image 1 is not a picture, but holds NaN", images=[picture(0) * torch.nan], captions=["a"])
+    refused("image 1 is no picture: it holds NaN", images=[picture(0) * torch.nan], captions=["a"])
 
 
 def test_no_pictures(refused):

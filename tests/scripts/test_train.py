@@ -31,6 +31,7 @@ def test_arguments_that_are_right(tmp_path: Path):
         (["panoramas", "--demo", "--model", "a"], "give either --model"),
         (["--demo"], "give one of"),
         (["panoramas", "--demo", "--rooms"], "give one of"),
+        (["panoramas", "--demo", "--kind", "depth"], "learn nothing from panoramas: give --sequences"),
         (["panoramas", "--model", "gone.safetensors"], "there is no file gone.safetensors for --model"),
         (["--rooms", "--demo", "--blocks", "gone.ckpt"], "there is no file gone.ckpt for --blocks"),
     ],

@@ -250,7 +250,7 @@ def test_held_out_samples_are_always_the_same():
 
 
 def test_kind_and_cameras_that_do_not_belong_together():
-    with pytest.raises(InputError, match="kind is depth, and the cameras are a panorama's: use Depth Cameras"):
+    with pytest.raises(InputError, match="kind is depth, and the cameras are a panorama's"):
         check_data(Data(CAMERAS), DEPTH)
-    with pytest.raises(InputError, match="kind is outpainting, and the cameras are a sequence's: use Panorama Cameras"):
+    with pytest.raises(InputError, match="kind is outpainting, and the cameras are a sequence's"):
         check_data(Data(walk_cameras(3, 64, 64)), OUTPAINTING)
