@@ -137,9 +137,13 @@ def base_models(args: argparse.Namespace):
     start = (args.blocks.name, read_caa(args.blocks)) if args.blocks else None
     if args.demo:
         return *demo_models(KINDS[args.kind]), start
-    loaded = comfy.sd.load_checkpoint_guess_config(str(args.model), output_vae=True, output_clip=True)
-    if loaded is None or loaded[0] is None:
-        raise SetUpError(f"{args.model} is no checkpoint that ComfyUI knows")
+    try:
+        loaded = comfy.sd.load_checkpoint_guess_config(str(args.model), output_vae=True, output_clip=True)
+    except (RuntimeError, ValueError, OSError) as error:  # how ComfyUI says that it knows no such file
+        said = " ".join(str(error).split())
+        raise SetUpError(f"{args.model} is no checkpoint that ComfyUI knows ({said})") from None
+    if loaded[0] is None:
+        raise SetUpError(f"{args.model} holds no UNet that ComfyUI knows")
     return *loaded[:3], start
 
 
@@ -164,10 +168,13 @@ def data_of(args: argparse.Namespace, say):
 
 
 def train(args: argparse.Namespace, host: Path) -> None:
-    in_process.start_host(host, *(["--cpu"] if args.cpu else []))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads spin else, and stand in each other's way
+    import torch
+
+    on_cpu = args.cpu or not torch.accelerator.is_available()  # ComfyUI wants to be told, also where there is no card
+    in_process.start_host(host, *(["--cpu"] if on_cpu else []))
     in_process.load_pack()
     import comfy.sd
-    import torch
 
     from mvdiffusion_pack.caa.weights.checkpoint import write_slim
     from mvdiffusion_pack.geometry.input_error import InputError
@@ -178,7 +185,7 @@ def train(args: argparse.Namespace, host: Path) -> None:
     from mvdiffusion_pack.training.state import SaveError
     from mvdiffusion_pack.training.trainer import LossError
 
-    with world(on_cards=not args.cpu) as here:
+    with world(on_cards=not on_cpu) as here:
         terminal = Terminal(args.output, here.main)
         try:
             given = vars(args)

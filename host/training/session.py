@@ -181,6 +181,8 @@ class _Session:
         )
         objective = Objective(unet.unet, unet, self.schedule)
         trainer = self._trainer(TunedUNet(unet.unet), objective, first, training.folder / "unet", SingleViews)
+        if trainer.step < training.unet_steps:
+            self.onlooker.say(f"the UNet learns first, alone, for {training.unet_steps} steps; then the blocks")
         trainer.run()
         if trainer.step < training.unet_steps:
             return None
