@@ -15,7 +15,7 @@ UNETS = {
         "num_heads": 2,
     },
     "SDXL": {
-        "channel_mult": (1, 2, 2),
+        "channel_mult": (1, 2, 4),  # the last level is wider than what it is fed, as SDXL's own
         "num_res_blocks": [2, 2, 2],
         "transformer_depth": [0, 0, 1, 1, 2, 2],
         "transformer_depth_middle": 2,

@@ -11,7 +11,7 @@ import torch
 from train_node import train, without_validation
 
 from mvdiffusion_pack.caa.weights.checkpoint import read_caa
-from mvdiffusion_pack.caa.weights.kinds import OUTPAINTING, PANORAMA
+from mvdiffusion_pack.caa.weights.kinds import DEPTH, OUTPAINTING, PANORAMA
 
 pytestmark = pytest.mark.host
 
@@ -102,6 +102,20 @@ def test_depth_blocks_and_image_condition_train_on_rendered_walks(output):
     before, after = (at.get_additional_models_with_key(KEY)[0].model.read().tensors for at in (one.model, model))
     assert any(not torch.equal(tensor, before[name]) for name, tensor in after.items() if "condition" in name)
     assert len(losses["loss"]) == 4
+
+
+@pytest.mark.parametrize("name", ["SD15", "SDXL"])
+def test_depth_trains_on_other_bases(demo, output, name):
+    from mvdiffusion_pack.nodes.training import ROOMS
+    from mvdiffusion_pack.training.collecting_sequences import walk_cameras
+
+    one = replace(demo, model=small_bases.base(name, in_channels=5), cameras=walk_cameras(3, 64, 64))
+    _, losses, _ = train(one, kind="depth", images=None, captions=None, source=ROOMS, steps=2)
+    assert all(0 < loss < 100 for loss in losses["loss"])  # one without known ends, one with them
+    saved = read_caa(blocks_file(output))
+    assert saved.kind == DEPTH
+    branches = [tensor for name, tensor in saved.tensors.items() if "condition" in name]
+    assert branches and all(torch.isfinite(tensor).all() for tensor in branches)
 
 
 def test_depths_first_stage_tunes_the_unet_of_the_result_alone(output):
