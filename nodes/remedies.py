@@ -78,7 +78,7 @@ REMEDIES = {
     "write_matrix_at_size": f". Write {_MATRIX} at that size there",
     # Training
     "no_panoramas": ": connect panoramas, twice as wide as high, or set source to rendered rooms",
-    "crop_or_pad": ": crop or pad to 2:1",
+    "scale_or_pad": ": scale what is nearly 2:1 to exactly that, and pad strips above and below",
     "write_captions": ": say what it shows in 1 line, or in a line per view",
     "from_one_node": ": connect images and cameras of one Depth Cameras node",
     "cameras_of_panorama": ": use Panorama Cameras",

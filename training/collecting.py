@@ -33,7 +33,7 @@ def panoramas_in_memory(pictures: Sequence[torch.Tensor], captions: Sequence[str
     _refuse(
         [f"{name} ({picture.shape[1]} x {picture.shape[0]})" for name, picture in _odd(names, pictures)],
         "not twice as wide as high, as an equirectangular panorama is",
-        remedy="crop_or_pad",
+        remedy="scale_or_pad",
     )
     broken = [name for name, picture in zip(names, pictures, strict=True) if not picture.sum().isfinite()]
     _refuse(broken, "no picture: it holds NaN or infinite numbers", remedy="nan_pictures")
@@ -69,7 +69,7 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
     _refuse(
         [f"{path.name} ({width} x {height})" for path, (width, height) in sizes.items() if width != 2 * height],
         f"not twice as wide as high, as an equirectangular panorama is (in {folder})",
-        remedy="crop_or_pad",
+        remedy="scale_or_pad",
     )
     names = [path.name for path in sizes]
     lines = _checked_lines(names, [_caption_of(path) for path in sizes], views)
