@@ -1,12 +1,9 @@
-"""The UNet's training inside of the host's classes: one body for all kinds, resumed bit by bit, exported whole."""
+"""The UNet's training inside of the host's classes: one body for all kinds, resumed bit by bit."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from mvdiffusion_pack.training.demo import config, files, unet
 from mvdiffusion_pack.training.demo.fresh import fresh
@@ -126,39 +123,3 @@ def test_figures_and_a_contact_sheet(host, monkeypatch):
     assert step == 7
     assert latents.shape == (ROOMS, 4, 8, 8)
     assert captions == ["a room"] * ROOMS
-
-
-def test_export(host, monkeypatch, tmp_path):
-    from mvdiffusion_pack.training.demo import adopt, context, export, parts
-
-    monkeypatch.setattr(config, "UNET", SMALL)
-    (tmp_path / "words.json").write_text(json.dumps(WORDS.tokens), encoding="utf-8")
-    given = context.Context(tmp_path, this_machine(), host, {})
-    files.save(tmp_path / "autoencoder.sealed.pt", fresh(host.autoencoder(config.AUTOENCODER), 1).state_dict())
-    of = task(host, monkeypatch)
-    files.save(tmp_path / "unet.pt", {"optimiser": of.optimiser.state_dict()})
-    export.export(given)
-
-    body = load_file(tmp_path / "export" / "unet.safetensors")
-    assert all(value.dtype is torch.float16 for value in body.values())
-    first = {key: body.pop(key) for key in list(body) if key.startswith("first.")}
-    assert len(first) == 2 * len(CHANNELS)
-    for kind, channels in CHANNELS.items():
-        weight, bias = first[f"first.{kind}.weight"], first[f"first.{kind}.bias"]
-        assert weight.shape[1] == channels
-        loaded = host.unet({**SMALL, "in_channels": channels})
-        loaded.load_state_dict({**body, "input_blocks.0.0.weight": weight, "input_blocks.0.0.bias": bias})
-    text = load_file(tmp_path / "export" / "text.safetensors")
-    assert text.pop(export.TOKENS).tolist() == WORDS.tokens
-    TextEncoder(len(WORDS), **config.TEXT).load_state_dict(text)
-    host.autoencoder(config.AUTOENCODER).load_state_dict(load_file(tmp_path / "export" / "autoencoder.safetensors"))
-    assert json.loads((tmp_path / "export" / "demo.json").read_text(encoding="utf-8"))["channels"] == CHANNELS
-
-    fresh_run = context.Context(tmp_path / "fresh", this_machine(), host, {})
-    assert adopt.adopt(fresh_run, tmp_path / "export")
-    assert not adopt.adopt(fresh_run, tmp_path / "export")  # it has an autoencoder of its own now
-    shared, encoder = parts.base_models(fresh_run)
-    before, _ = parts.trained_base(given)
-    for key, weight in shared.state_dict().items():
-        torch.testing.assert_close(weight, before.state_dict()[key].half().float(), rtol=0, atol=0)
-    assert parts.words(fresh_run).tokens == WORDS.tokens and len(encoder.state_dict()) == len(text)
