@@ -46,9 +46,10 @@ def _frames(folder: Path) -> dict[str, Listed]:
     path = _path(folder)
     given = _given(path)
     frames = [_listed(given | frame, folder, path) for frame in given["frames"]]
-    numbers = [_number(frame["file_path"]) for frame in given["frames"]]
-    if None in numbers or len(set(numbers)) < len(numbers):
-        numbers = range(len(frames))  # in the order of the file: their names tell nothing better
+    named = [_number(frame["file_path"]) for frame in given["frames"]]
+    numbers = [number for number in named if number is not None]
+    if len(set(numbers)) < len(frames):
+        numbers = list(range(len(frames)))  # in the order of the file: their names tell nothing better
     return {str(number): frame for number, frame in sorted(zip(numbers, frames, strict=True), key=lambda one: one[0])}
 
 
