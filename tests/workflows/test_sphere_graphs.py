@@ -52,12 +52,15 @@ def photo(pixels: np.ndarray, server: comfy_host.Server, name: str) -> str:
 
 @pytest.fixture(scope="module")
 def outpainted(server: comfy_host.Server) -> dict[str, np.ndarray]:
-    """The panorama that demo_image_to_panorama makes as it is, and that of a mirrored photo."""
+    """The panoramas that demo_image_to_panorama makes around a photo that fills view 0, as it is and mirrored."""
     prompt = graph("demo_image_to_panorama")
-    pictures = {"as it is": saved_panorama(server, prompt)}
-    (loader,) = nodes(prompt, "LoadImage")
-    loader["image"] = photo(example_panorama()[:, ::-1], server, "mirrored.png")
-    pictures["mirrored"] = saved_panorama(server, prompt)
+    (place,) = (node for node in prompt.values() if node["class_type"] == "ImageFromBatch")
+    for turned in nodes(prompt, "PrimitiveFloat"):
+        turned["value"] = 0
+    pictures = {}
+    for name, pixels in (("as it is", example_panorama()), ("mirrored", example_panorama()[:, ::-1])):
+        place.update(class_type="LoadImage", inputs={"image": photo(pixels, server, f"{name}.png")})
+        pictures[name] = saved_panorama(server, prompt)
     return pictures
 
 
