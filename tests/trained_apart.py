@@ -8,6 +8,7 @@ Trains in FOLDER with changed settings; writes the gradients of the last step, t
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -51,3 +52,4 @@ def train(here: World, folder: str, result: str, settings: dict) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    os._exit(0)  # all is written, and torch's threads now and then abort a process that takes itself apart

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+# What C++ says where torch destroys a thread of its own that still runs: rare, seen on busy machines alone.
+ABORTED = "terminate called without an active exception"
 PROGRAM = Path(__file__).resolve().parent.parent / "trained_apart.py"
 pytestmark = pytest.mark.thorough
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -32,9 +35,14 @@ def command(folder: Path, result: Path, processes: int = 1, **changes) -> list[s
 
 
 def run(folder: Path, result: Path, processes: int = 1, **changes) -> dict[str, torch.Tensor]:
-    done = subprocess.run(
-        command(folder, result, processes, **changes), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
-    )
+    begun = folder.exists()
+    for _ in range(2):
+        done = subprocess.run(
+            command(folder, result, processes, **changes), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        )
+        if begun or ABORTED not in done.stderr:
+            break
+        shutil.rmtree(folder, ignore_errors=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return load_file(result)
 
