@@ -80,7 +80,7 @@ def _arguments() -> argparse.Namespace:
 
 def panorama_room(seed: int, size: int, every: int = 1) -> Room:
     """The held-out room of a seed as a ring of views, or as every n-th of them."""
-    from mvdiffusion_pack.scenes.captions import caption
+    from mvdiffusion_pack.scenes.captions import captions_of
     from mvdiffusion_pack.scenes.render import render
     from mvdiffusion_pack.scenes.room import random_room
     from mvdiffusion_pack.scenes.viewpoints import panorama_cameras
@@ -89,13 +89,13 @@ def panorama_room(seed: int, size: int, every: int = 1) -> Room:
     cameras = panorama_cameras(room, seed, VIEWS, 90.0, size, size)
     seen = cameras.subset(range(0, VIEWS, every)) if every > 1 else cameras
     rendering = render(room, seen, 2)
-    return Room(cameras, rendering.images, [caption(room, things) for things in rendering.things])
+    return Room(cameras, rendering.images, captions_of(room, rendering.things))
 
 
 def walk_room(seed: int, size: int) -> Room:
     """A walk through the held-out room of a seed, with its depth."""
     from mvdiffusion_pack.geometry.posed import PosedViews
-    from mvdiffusion_pack.scenes.captions import caption
+    from mvdiffusion_pack.scenes.captions import captions_of
     from mvdiffusion_pack.scenes.paths import walk
     from mvdiffusion_pack.scenes.render import render
     from mvdiffusion_pack.scenes.room import random_room
@@ -104,7 +104,7 @@ def walk_room(seed: int, size: int) -> Room:
     cameras = walk(room, seed, VIEWS, size, size, 75.0)
     rendering = render(room, cameras, 2)
     posed = PosedViews(cameras.intrinsics, cameras.cam_to_world, size, size, depth=rendering.depth)
-    return Room(posed, rendering.images, [caption(room, things) for things in rendering.things])
+    return Room(posed, rendering.images, captions_of(room, rendering.things))
 
 
 def loaded(kind: str):

@@ -67,8 +67,7 @@ class Piece:
     source: (5 I S,) int32, the sources of samples. head_source: the same, times the number of heads. weight: (5 I S,),
         by which they count.
     sample_ends: (I S + 1,), query_ends: (Q + 1,) int32, where the samples and the queries begin in them.
-    heads: how many. at_once: how many bytes of samples, or of rows that are
-        read, may be there at once.
+    heads: how many. at_once: how many bytes of samples, or of rows that are read, may be there at once.
     """
 
     pixels: int

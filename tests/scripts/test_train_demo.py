@@ -61,3 +61,9 @@ def test_what_a_stage_will_take(tmp_path):
     assert minutes[1] == pytest.approx(8 * minutes[0], rel=0.1)
     assert stages.estimate("rooms", Context(tmp_path, slow, None, {SIZE: 1200})) == "1200 rooms, about 1 min in all"
     assert stages.estimate("export", Context(tmp_path, slow, None, {})) == ""
+
+
+def test_walks_are_not_counted_as_rooms(tmp_path):
+    machine = Machine(torch.device("cpu"), torch.bfloat16, "new")
+    said = stages.estimate("walks", Context(tmp_path, machine, None, {SIZE: 1}))
+    assert said.startswith(f"{stages.WALKS} walks, ")

@@ -32,7 +32,7 @@ STEPS = {"autoencoder": 8000, "unet": 1400, "together": 5000, "decoder": 9000}
 WALKS, HELD_OUT_WALKS = 700, 32
 SEALING_VIEWS = 512
 # Seconds a room or step, measured on one core with AMX.
-EACH = {"rooms": 0.05, "autoencoder": 0.3, "latents": 0.16, "unet": 1.3, "walks": 0.2, "together": 1.4, "decoder": 0.25}
+EACH = {"rooms": 0.05, "autoencoder": 0.3, "latents": 0.16, "unet": 1.3, "walks": 0.2, "together": 2.0, "decoder": 0.25}
 WITHOUT_BF16 = 8  # times as long
 
 _log = logging.getLogger(__name__)
@@ -93,13 +93,11 @@ def latents(context: Context) -> None:
 def unet(context: Context) -> None:
     """Trains the UNet and the text encoder on single views."""
     shared, text = base_models(context)
-    module = sealed(context)
-    of, decoding = words(context), context.machine.place(module)
+    module, of = sealed(context), words(context)
+    pictures = _decoder(context, module)
 
     def draw(step: int, latents: torch.Tensor, captions: list[str]) -> None:
-        with torch.no_grad():
-            parts = [decode(decoding, context.machine.tensor(part / config.SCALE)).float() for part in latents.split(8)]
-        save_sheet(context.folder / "sheets" / f"unet-{step:06d}.png", torch.cat(parts).cpu(), captions)
+        save_sheet(context.folder / "sheets" / f"unet-{step:06d}.png", pictures(latents), captions)
 
     task = UnetTask(
         shared,
@@ -129,20 +127,11 @@ def together(context: Context) -> None:
     """Trains UNet, text encoder and the blocks of all kinds."""
     shared, text = trained_base(context)
     blocks = begun_blocks(context, shared.body)
-    module = sealed(context)
-    grey = Encoder(module, context.machine)(torch.zeros(1, 3, SIZE, SIZE))[0]
-    decoding = context.machine.place(module)
-
-    def pictures(latents: torch.Tensor) -> torch.Tensor:
-        parts = latents.split(8)
-        return torch.cat(
-            [decode(decoding, context.machine.tensor(part / config.SCALE)).float().cpu() for part in parts]
-        )
+    module, of = sealed(context), words(context)
 
     def sheet(name: str, views: torch.Tensor, captions: Sequence[str]) -> None:
         save_sheet(context.folder / "sheets" / f"{name}.png", views, captions)
 
-    of = words(context)
     task = Together(
         shared,
         text,
@@ -150,14 +139,14 @@ def together(context: Context) -> None:
         context.machine,
         Latents.read(context.folder / f"latents-rooms-{SIZE}"),
         held_out=Latents.read(context.folder / f"latents-held-out-{SIZE}"),
-        grey=grey,
+        grey=Encoder(module, context.machine)(torch.zeros(1, 3, SIZE, SIZE))[0],
         empty=of.rows(context.host.tokens("")),
         captions=context.rooms_of("held-out", SIZE).captions,
         blocks=blocks,
         options=context.host.options,
         walks=Walks.read(context.folder / "walks-rooms"),
         held_out_walks=Walks.read(context.folder / "walks-held-out"),
-        decode=pictures,
+        decode=_decoder(context, module),
         sheet=sheet,
     )
     train(task, context.folder / "together.pt", context.pace(STEPS["together"], 100, 1800), SEED + 3)
@@ -179,12 +168,14 @@ def estimate(stage: str, context: Context) -> str:
     if stage not in EACH:
         return ""
     rooms = stage not in STEPS
-    count = context.rooms[SIZE] if rooms else context.steps or STEPS[stage]
+    scenes = WALKS if stage == "walks" else context.rooms[SIZE]
+    count = scenes if rooms else context.steps or STEPS[stage]
     on_cpu = context.machine.device.type == "cpu"
     slower = WITHOUT_BF16 if not rooms and on_cpu and context.machine.dtype is torch.float32 else 1
     seconds = (not rooms and context.seconds) or count * EACH[stage] * slower
     less = "" if on_cpu or rooms else " on a CPU, and less here"
-    return f"{count} {'rooms' if rooms else 'steps'}, about {seconds / 60:.0f} min in all{less}"
+    noun = "walks" if stage == "walks" else "rooms" if rooms else "steps"
+    return f"{count} {noun}, about {seconds / 60:.0f} min in all{less}"
 
 
 def _autoencoder_task(context: Context, module: nn.Module, decoder_only: bool) -> AutoencoderTask:
@@ -194,6 +185,18 @@ def _autoencoder_task(context: Context, module: nn.Module, decoder_only: bool) -
 
     of, held_out = ({size: context.rooms_of(name, size) for size in (SIZE, LARGE)} for name in ("rooms", "held-out"))
     return AutoencoderTask(module, context.machine, of, held_out, draw, decoder_only)
+
+
+def _decoder(context: Context, module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """(N, 4, h, w) latents, as the UNet is fed them, to (N, 3, H, W) pictures on the CPU."""
+    module = context.machine.place(module)
+
+    def pictures(latents: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            parts = [decode(module, context.machine.tensor(part / config.SCALE)).float() for part in latents.split(8)]
+        return torch.cat(parts).cpu()
+
+    return pictures
 
 
 def _copy(context: Context, module: nn.Module) -> nn.Module:

@@ -22,10 +22,9 @@ from . import diffusion
 from .fused import fuse_blocks
 from .kinds import draw_kind
 from .latents import Latents
-from .optimiser import Optimiser
 from .parts import learning_together
 from .rooms import FOV_DEG
-from .unet import CFG, MEAN_DECAY, RATE, SAMPLER_STEPS, SHORTENED, WEIGHT_DECAY, WITHOUT_CAPTION, UnetTask
+from .unet import CFG, SAMPLER_STEPS, SHORTENED, WITHOUT_CAPTION, UnetTask
 from .walks import Walks
 
 VIEWS, SCENES = 8, 8  # of a scene; scenes in a step
@@ -62,7 +61,7 @@ class Apart:
 class Together(UnetTask):
     """Trains `shared`, `text` and `blocks`, the CAA of each kind (of several, where they share it).
 
-    options: what the UNet of the host is told of a run. walks: depth's scenes, first those that nothing is learnt from.
+    options: what the UNet of the host is told of a run. walks: depth's scenes. Nothing is learnt from what is held out.
     """
 
     def __init__(
@@ -82,13 +81,7 @@ class Together(UnetTask):
         self.blocks = self.machine.place(fuse_blocks(nn.ModuleDict(dict(blocks))))
         self.all_captions, self.options, self.decode, self.sheet = captions, options, decode, sheet
         self.walks, self.held_out_walks, self.held_out_rings = walks, held_out_walks, held_out
-        self.optimiser = Optimiser(
-            learning_together(self.shared, self.text, self.blocks),
-            RATE,
-            MEAN_DECAY,
-            tables=list(self.text.embeddings.parameters()),
-            weight_decay=WEIGHT_DECAY,
-        )
+        self.optimiser = self._optimiser(learning_together(self.shared, self.text, self.blocks))
         size = self.grey.shape[-1] * 8
         self.ring = Geometry(ring(VIEWS, FOV_DEG, size, size, 0.0))
         self._geometries = Geometries(kept=len(walks.cameras) + len(held_out_walks.cameras))
@@ -151,9 +144,9 @@ class Together(UnetTask):
         """Walks, of some of which both ends are known."""
         clean = walks.clean[list(chosen)].float()
         cameras = [walks.cameras[number] for number in chosen]
-        extra = torch.cat([one.own_inputs(*clean.shape[-2:]) for one in cameras])
         condition = [known_ends(views) if ends else None for views, ends in zip(clean, known, strict=True)]
         rows = walks.rows[list(chosen)][:, :, 0].long().flatten(0, 1)
+        extra = walks.inputs[list(chosen)].flatten(0, 1)
         return Scenes(clean.flatten(0, 1), extra, rows, [self._geometries.of(one) for one in cameras], condition)
 
     def look(self, step: int) -> str:
@@ -179,7 +172,7 @@ class Together(UnetTask):
 
         def predict(latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
             x = torch.cat((latents, scenes.extra), 1).repeat(2, 1, 1, 1)
-            noise = self._seen(kind, x, timesteps.repeat(2), rows, self._run(kind, scenes, 2) if with_blocks else None)
+            noise = self._noise(kind, x, timesteps.repeat(2), rows, self._told(kind, scenes, 2, with_blocks))
             wanted, unwanted = noise.cpu().chunk(2)
             return unwanted + CFG * (wanted - unwanted)
 
@@ -189,10 +182,12 @@ class Together(UnetTask):
         timesteps = diffusion.stratified(len(scenes.geometry), random).repeat_interleave(VIEWS)
         noise = torch.randn(scenes.clean.shape, generator=random)
         x = torch.cat((diffusion.noisy(scenes.clean, noise, timesteps), scenes.extra), 1)
-        run = self._run(kind, scenes, 1) if with_blocks else None
-        predicted = self._seen(kind, x, timesteps, scenes.rows, run)
+        predicted = self._noise(kind, x, timesteps, scenes.rows, self._told(kind, scenes, 1, with_blocks))
         error = (predicted - noise.to(predicted)).square().mean((1, 2, 3))
         return (error * self.weights[timesteps].to(error)).mean()
+
+    def _told(self, kind: str, scenes: Scenes, times: int, with_blocks: bool) -> dict:
+        return self.options(self._run(kind, scenes, times) if with_blocks else None)
 
     def _run(self, kind: str, scenes: Scenes, times: int) -> Run | Apart:
         """What the UNet's places call for scenes that stand `times` times in the batch."""
@@ -202,11 +197,6 @@ class Together(UnetTask):
         condition = [known if known is None else self.machine.tensor(known) for known in scenes.condition]
         each = list(zip(scenes.geometry, condition, strict=True)) * times
         return Apart([Run(caa, geometry, known) for geometry, known in each])
-
-    def _seen(self, kind: str, x: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor, run) -> torch.Tensor:
-        device = self.machine.device
-        context = self.text(rows.to(device))
-        return self.shared(kind, self.machine.tensor(x), timesteps.to(device), context, self.options(run)).float()
 
     def _held_out_scenes(self, kind: str, count: int) -> Scenes:
         if kind == "depth":

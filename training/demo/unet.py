@@ -99,19 +99,17 @@ class UnetTask:
         """
         self.machine, self.data, self.grey, self.draw = machine, data, grey, draw
         self.shared, self.text = machine.place(fuse(shared)), machine.place(text)
-        self.optimiser = Optimiser(
-            [*self.shared.parameters(), *self.text.parameters()],
-            RATE,
-            MEAN_DECAY,
-            tables=list(self.text.embeddings.parameters()),
-            weight_decay=WEIGHT_DECAY,
-        )
+        self.optimiser = self._optimiser([*self.shared.parameters(), *self.text.parameters()])
         self.empty, self.end = torch.tensor(empty), words.rows([END])[0]
         self.held_out = HeldOut.of(held_out, HELD_OUT_VIEWS)
         places = [(room, room % 16) for room in range(min(DRAWN, len(captions)))]
         self.drawn = torch.stack([held_out.rows[place][0] for place in places]).long()
         self.captions = [captions[room][view] for room, view in places]
         self.weights = diffusion.weights()
+
+    def _optimiser(self, parameters: Sequence[nn.Parameter]) -> Optimiser:
+        tables = list(self.text.embeddings.parameters())
+        return Optimiser(parameters, RATE, MEAN_DECAY, tables=tables, weight_decay=WEIGHT_DECAY)
 
     def loss(self, random: torch.Generator, step: int) -> torch.Tensor:
         kind = draw_kind(random)
@@ -157,11 +155,21 @@ class UnetTask:
         with torch.no_grad():
             return diffusion.ddim(predict, start, SAMPLER_STEPS)
 
-    def _noise(self, kind: str, x: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """float32 noise that is predicted of (N, channels, h, w) float32, on the machine."""
+    def _noise(
+        self,
+        kind: str,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        rows: torch.Tensor,
+        further: Mapping[str, object] = MappingProxyType({}),
+    ) -> torch.Tensor:
+        """float32 noise that is predicted of (N, channels, h, w) float32, on the machine.
+
+        further: what else the host's UNet is told.
+        """
         device = self.machine.device
         context = self.text(rows.to(device))
-        return self.shared(kind, self.machine.tensor(x), timesteps.to(device), context).float()
+        return self.shared(kind, self.machine.tensor(x), timesteps.to(device), context, further).float()
 
 
 def _by_time(error: torch.Tensor, timesteps: torch.Tensor) -> str:

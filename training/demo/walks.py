@@ -24,9 +24,13 @@ CHUNK = 50  # walks in a file
 
 
 class Walks(NamedTuple):
-    """N walks of VIEWS views. clean: (N, V, 4, h, w) float16. rows: (N, V, 2, 77) int16, as those of `Latents`."""
+    """N walks of VIEWS views. clean: (N, V, 4, h, w) float16. rows: (N, V, 2, 77) int16, as those of `Latents`.
+
+    inputs: (N, V, 1, h, w) what the UNet is fed beside the latents: it follows from the cameras' depth.
+    """
 
     clean: torch.Tensor
+    inputs: torch.Tensor
     rows: torch.Tensor
     cameras: list[PosedViews]
     captions: list[list[str]]
@@ -41,7 +45,10 @@ class Walks(NamedTuple):
         height, width = parts["depth"].shape[-2:]
         each = zip(parts["k"], parts["pose"], parts["depth"].float(), strict=True)
         cameras = [PosedViews(k, pose, width, height, depth=depth) for k, pose, depth in each]
-        return cls(parts["clean"], parts["rows"], cameras, [said for chunk in chunks for said in chunk["captions"]])
+        inputs = torch.stack([one.own_inputs(*parts["clean"].shape[-2:]) for one in cameras])
+        return cls(
+            parts["clean"], inputs, parts["rows"], cameras, [said for chunk in chunks for said in chunk["captions"]]
+        )
 
 
 def take_walks(

@@ -51,7 +51,8 @@ def walks() -> Walks:
         cameras.append(PosedViews(path.intrinsics, path.cam_to_world, 64, 64, depth=depth))
     rows = torch.randint(len(WORDS), (SCENES, VIEWS, 2, 77), generator=random).short()
     clean = torch.randn(SCENES, VIEWS, 4, 8, 8, generator=random).half()
-    return Walks(clean, rows, cameras, [["a room"] * VIEWS] * SCENES)
+    inputs = torch.stack([one.own_inputs(8, 8) for one in cameras])
+    return Walks(clean, inputs, rows, cameras, [["a room"] * VIEWS] * SCENES)
 
 
 @pytest.fixture
