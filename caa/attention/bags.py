@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from .memory import split
-from .reads import Reads
+from .reads import Reads, ends_of
 from .softmax import HEAD
 
 BAGS = ("cpu", "cuda")  # devices that are known to have embedding_bag
@@ -106,7 +106,7 @@ class Piece:
         source = torch.cat((key_view[:, None, None] * size + reads.pixel[row], code[..., None]), dim=-1)
         valid = reads.valid[row]
         weight = torch.cat((reads.weight[row], valid[..., None]), dim=-1).flatten()
-        first = _ends(query, queries.numel())
+        first = ends_of(query, queries.numel())
         return Piece(
             pixels,
             pixels + samples * len(reads.valid if whole else rows),
@@ -132,7 +132,7 @@ class Piece:
         terms = self.weight.nonzero()[:, 0]
         terms = terms[self.source[terms].argsort(stable=True)]
         reader = terms // TERMS
-        ends = _ends(self.source[terms].long(), self.sources).int()
+        ends = ends_of(self.source[terms].long(), self.sources).int()
         asker = (self.query.long()[reader // samples] * self.heads).int()
         return Back(reader.int(), asker, self.weight[terms], ends, int(ends[self.pixels]))
 
@@ -197,13 +197,6 @@ def in_order(pieces: list[Piece], parts: list[torch.Tensor]) -> torch.Tensor:
 def _head(maps: torch.Tensor, head: int) -> torch.Tensor:
     """One head's channels of (N, C) maps: every C / 32th row, from the first on, of what is returned."""
     return maps.view(-1, HEAD)[head:]
-
-
-def _ends(owner: torch.Tensor, count: int) -> torch.Tensor:
-    """(count + 1,) where each of `count` owners begins in a list that is sorted by them."""
-    ends = owner.new_zeros(count + 1)
-    ends[1:] = torch.bincount(owner, minlength=count).cumsum(0)
-    return ends
 
 
 def _by_query(query: torch.Tensor, first: torch.Tensor) -> torch.Tensor:

@@ -13,19 +13,19 @@ _open = importlib.util.find_spec("triton") is not None
 
 
 def attend_compiled(query: torch.Tensor, *args) -> torch.Tensor | None:
-    """kernels.launch where there is a GPU, Triton, and a compiler that it can work with; else None. Kernels
-    have no gradients.
+    """What triton_gradients.attend_differentiably gives, where there is a GPU, Triton, and a compiler that it can work
+    with; else None.
 
     The first failure is one line in the log.
     """
     global _open
-    if not (_open and query.is_cuda and query.dtype in DTYPES) or query.requires_grad:
+    if not (_open and query.is_cuda and query.dtype in DTYPES):
         return None
     try:
-        from . import triton_kernels as kernels
+        from . import triton_gradients as kernels
 
         with torch.cuda.device_of(query):  # Triton launches on the current one
-            return kernels.launch(query, *args)
+            return kernels.attend_differentiably(query, *args)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler fails in any way it likes

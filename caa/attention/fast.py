@@ -31,15 +31,16 @@ def attend_fast(
 def _attend_sampling(
     layer: Any, norm: Any, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
 ) -> torch.Tensor:
-    """With the layers as they are, compiled kernels where they may be used, and what is kept for a run."""
+    """With the layers as they are, and what is kept for a run."""
     layers = tables.layers(layer, norm, features)
-    pixels, codes = layers.project(features.flatten(0, 2)), tables.projected(layers, bands, features)
-    attended = None if codes is None else attend_compiled(query, pixels, codes, tables.reads(features), norm.eps)
-    if attended is None:
-        parts, pieces = [], tables.pieces(features, codes is not None)
-        unprojected = None if codes else tables.codes(bands, features)  # once: where memory is short they are made here
+    pixels, projected = layers.project(features.flatten(0, 2)), tables.projected(layers, bands, features)
+    if projected is not None:
+        attended = _attend_together(pixels, projected, features, query, tables, norm.eps)
+    else:
+        parts, pieces = [], tables.pieces(features, together=False)
+        codes = tables.codes(bands, features)  # once: where memory is short they are made here
         for piece in pieces:
-            own = codes or layers.project_codes(piece.codes(unprojected), tables.memory)
+            own = layers.project_codes(piece.codes(codes), tables.memory)
             parts.append(attend_piece(pixels, own, piece.asked(query), piece, norm.eps))
         attended = in_order(pieces, parts)
     return attended + layers.value  # every value holds it, and the weights sum to one
@@ -56,10 +57,22 @@ def _attend_learning(
     def of_piece(pixels: Projected, asked: torch.Tensor, piece: Piece) -> torch.Tensor:
         return attend_piece(pixels, weights.project_codes(piece.codes(codes)), asked, piece, norm.eps)
 
-    pieces = tables.pieces(features, tables.memory.may_project(2 * codes.numel() * codes.element_size()))
-    if len(pieces) == 1:
-        attended = of_piece(pixels, query, pieces[0])
+    if tables.memory.may_project(2 * codes.nbytes):
+        projected = weights.project_codes(codes.to(features.device))
+        attended = _attend_together(pixels, projected, features, query, tables, norm.eps)
     else:
+        pieces = tables.pieces(features, together=False)
         parts = [checkpoint(of_piece, pixels, piece.asked(query), piece, use_reentrant=False) for piece in pieces]
         attended = in_order(pieces, parts)
     return attended + weights.value
+
+
+def _attend_together(
+    pixels: Projected, codes: Projected, features: torch.Tensor, query: torch.Tensor, tables: Tables, eps: float
+) -> torch.Tensor:
+    """All queries at once, over codes that are projected: by compiled kernels where they may be used."""
+    attended = attend_compiled(query, pixels, codes, tables.reads(features), eps)
+    if attended is None:
+        (piece,) = tables.pieces(features, together=True)
+        attended = attend_piece(pixels, codes, query, piece, eps)
+    return attended

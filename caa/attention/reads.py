@@ -4,13 +4,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import torch
 
 from ...geometry.correspondence import Correspondences, SampleTable
 
 TAPS = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]])  # (x, y) steps to the four pixels around a point
+
+
+class Readers(NamedTuple):
+    """The way back, for the gradients of kernels: T times that a sample reads a source, source by source.
+
+    ends: (sources + 1,) int32, where each source begins in them. sample: (T,) int32, which sample of the queries of one
+    panorama reads it: (query * E + entry) * S + sample. weight: (T,), its weight.
+    """
+
+    ends: torch.Tensor
+    sample: torch.Tensor
+    weight: torch.Tensor
+
+    @staticmethod
+    def of(source: torch.Tensor, sample: torch.Tensor, weight: torch.Tensor, sources: int) -> Readers:
+        """Those of non-zero weight, of tensors of one shape."""
+        read = weight.flatten().nonzero()[:, 0]
+        read = read[source.flatten()[read].argsort(stable=True)]
+        ends = ends_of(source.flatten()[read], sources).int()
+        return Readers(ends, sample.flatten()[read].int(), weight.flatten()[read])
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +64,36 @@ class Reads:
         tensors = [pixel, weight.to(dtype), torch.cat(valid), _unseen(correspondences).to(dtype)]
         tensors += _entries(correspondences, seen)
         return Reads(correspondences.views, *(tensor.to(device) for tensor in tensors))
+
+    @cached_property
+    def pixel_readers(self) -> Readers:
+        """Who reads the V h w pixels of a panorama."""
+        place, row, sample = self._samples()
+        view = self.entry_view.flatten()[place].long()
+        source = view[:, None, None] * (len(self.unseen) // self.views) + self.pixel[row]
+        return Readers.of(source, sample[..., None].expand_as(source), self.weight[row], len(self.unseen))
+
+    @cached_property
+    def code_readers(self) -> Readers:
+        """Who reads the R S codes: each valid sample its own, as every query does that shares the table."""
+        _, row, sample = self._samples()
+        samples = self.valid.shape[1]
+        source = row[:, None] * samples + torch.arange(samples, device=row.device)
+        return Readers.of(source, sample, self.valid[row].to(self.weight.dtype), self.valid.numel())
+
+    def _samples(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of the I entries that there are, their places in `entry_row` (I,), rows (I,) and samples (I, S), int64."""
+        place = (self.entry_row.flatten() >= 0).nonzero()[:, 0]
+        samples = self.valid.shape[1]
+        sample = place[:, None] * samples + torch.arange(samples, device=place.device)
+        return place, self.entry_row.flatten()[place].long(), sample
+
+
+def ends_of(owner: torch.Tensor, count: int) -> torch.Tensor:
+    """(count + 1,) where each of `count` owners begins in a list that is sorted by them."""
+    ends = owner.new_zeros(count + 1)
+    ends[1:] = torch.bincount(owner, minlength=count).cumsum(0)
+    return ends
 
 
 def seen_codes(correspondences: Correspondences) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:

@@ -1,12 +1,14 @@
 """The fast attention as two Triton kernels: `scales` finds the spread of every sample, `attend` does the rest.
 
-Only compiled.py imports this file, and only where it is used. The kernels walk through `Reads`: for a block of queries,
-through the entries of each; for each entry, through its S samples; for each sample, through its four pixels. Sums are
-fp32. What sets the bounds of loops is a constant of the program: a handful of programs serve a model.
+The kernels walk through `Reads`: for a block of queries, through the entries of each; for each entry, through its S
+samples; for each sample, through its four pixels. Sums are fp32. What sets the bounds of loops is a constant of the
+program: a handful of programs serve a model. triton_gradients.py has the way back.
 """
 
 # pyright: reportArgumentType=false
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import triton
@@ -18,6 +20,37 @@ from .softmax import HEAD, SCALE
 
 QUERIES = 16  # queries per program
 CHUNK = 64  # channels per step of a sum over all
+
+
+@triton.jit
+def row_part(rows, row, channel, mask, width: tl.constexpr):
+    """(block, channels) some channels of some rows; 0 outside of `mask`."""
+    return tl.load(rows + row[:, None] * width + channel[None, :], mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def read(maps, codes, pixels, weights, first, at, seen, channel, width: tl.constexpr):
+    """(block, channels) what samples `at` are of maps whose key view begins at row `first`; 0 where not `seen`."""
+    mask = seen[:, None] & (channel < width)[None, :]
+    z = row_part(codes, at, channel, mask, width)
+    for tap in range(4):
+        pixel = first + tl.load(pixels + at * 4 + tap, mask=seen, other=0)
+        weight = tl.load(weights + at * 4 + tap, mask=seen, other=0.0)
+        z += weight[:, None] * row_part(maps, pixel, channel, mask, width)
+    return z
+
+
+@triton.jit
+def read_both(keys, values, code_keys, code_values, pixels, weights, first, at, seen, channel, width: tl.constexpr):
+    """`read` of keys and of values."""
+    mask = seen[:, None] & (channel < width)[None, :]
+    key, value = row_part(code_keys, at, channel, mask, width), row_part(code_values, at, channel, mask, width)
+    for tap in range(4):
+        pixel = first + tl.load(pixels + at * 4 + tap, mask=seen, other=0)
+        weight = tl.load(weights + at * 4 + tap, mask=seen, other=0.0)[:, None]
+        key += weight * row_part(keys, pixel, channel, mask, width)
+        value += weight * row_part(values, pixel, channel, mask, width)
+    return key, value
 
 
 @triton.jit
@@ -42,14 +75,7 @@ def scales_kernel(
             at = row.to(tl.int64) * samples + sample
             total = tl.zeros([block], tl.float32)
             for start in range(0, width, chunk):
-                channel = start + tl.arange(0, chunk)
-                mask = some[:, None] & (channel < width)[None, :]
-                z = tl.load(codes + at[:, None] * width + channel[None, :], mask=mask, other=0.0).to(tl.float32)
-                for tap in range(4):
-                    pixel = first + tl.load(pixels + at * 4 + tap, mask=some, other=0)
-                    weight = tl.load(weights + at * 4 + tap, mask=some, other=0.0)
-                    read = tl.load(maps + pixel[:, None] * width + channel[None, :], mask=mask, other=0.0)
-                    z += weight[:, None] * read.to(tl.float32)
+                z = read(maps, codes, pixels, weights, first, at, some, start + tl.arange(0, chunk), width)
                 total += tl.sum(z * z, 1)
             tl.store(scales + out * samples + sample, 1 / tl.sqrt(total / width + eps), mask=some)
 
@@ -57,18 +83,21 @@ def scales_kernel(
 @triton.jit
 def attend_kernel(
     queries, keys, values, code_keys, code_values, pixels, weights, valid, unseen, entry_rows, entry_views, scales,
-    attended, size, views, logit_scale,
+    attended, levels, size, views, logit_scale,
     width: tl.constexpr, entries: tl.constexpr, samples: tl.constexpr, block: tl.constexpr, head: tl.constexpr,
 ):  # fmt: skip
-    """attended[b, v, query, head] = the softmax over all valid samples and `unseen` keys of logit and value 0."""
+    """attended[b, v, query, head] = the softmax over all valid samples and `unseen` keys of logit and value 0.
+
+    levels[b, v, query, head]: the logarithm of the sum of the exponentials.
+    """
     query = tl.program_id(0) * block + tl.arange(0, block)
     view = tl.program_id(1)
-    channel = tl.program_id(2) * head + tl.arange(0, head)
-    own = channel[None, :]
+    number = tl.program_id(2)
+    channel = number * head + tl.arange(0, head)
     inside = query < size
     place = (view % views) * size + query
     here = view.to(tl.int64) * size + query
-    q = tl.load(queries + here[:, None] * width + channel[None, :], mask=inside[:, None], other=0.0).to(tl.float32)
+    q = row_part(queries, here, channel, inside[:, None], width)
     total = tl.load(unseen + place, mask=inside, other=1.0)
     highest = tl.where(total > 0, 0.0, -1e30)
     summed = tl.zeros([block, head], tl.float32)
@@ -81,17 +110,9 @@ def attend_kernel(
             for sample in range(samples):
                 at = row.to(tl.int64) * samples + sample
                 seen = some & (tl.load(valid + at, mask=some, other=0) != 0)
-                mask = seen[:, None]
-                code = at[:, None]
-                key = tl.load(code_keys + code * width + own, mask=mask, other=0.0).to(tl.float32)
-                value = tl.load(code_values + code * width + own, mask=mask, other=0.0).to(tl.float32)
-                for tap in range(4):
-                    pixel = (first + tl.load(pixels + at * 4 + tap, mask=seen, other=0))[:, None]
-                    weight = tl.load(weights + at * 4 + tap, mask=seen, other=0.0)[:, None]
-                    key_read = tl.load(keys + pixel * width + own, mask=mask, other=0.0)
-                    value_read = tl.load(values + pixel * width + own, mask=mask, other=0.0)
-                    key += weight * key_read.to(tl.float32)
-                    value += weight * value_read.to(tl.float32)
+                key, value = read_both(
+                    keys, values, code_keys, code_values, pixels, weights, first, at, seen, channel, width
+                )
                 scale = tl.load(scales + (here * entries + entry) * samples + sample, mask=seen, other=0.0)
                 logit = tl.where(seen, tl.sum(q * key, 1) * scale * logit_scale, -1e30)
                 higher = tl.maximum(highest, logit)
@@ -103,10 +124,20 @@ def attend_kernel(
     result = summed / total[:, None]
     target = attended + here[:, None] * width + channel[None, :]
     tl.store(target, result.to(attended.dtype.element_ty), mask=inside[:, None])
+    tl.store(levels + here * (width // head) + number, highest + tl.log(total), mask=inside)
 
 
-def launch(query: torch.Tensor, pixels: Projected, codes: Projected, reads: Reads, eps: float) -> torch.Tensor:
-    """(N, C) attended values less W_v b of (N, C) queries, N = B V h w, over projected pixels (N, C)."""
+class Attended(NamedTuple):
+    """values: (N, C), less W_v b, in the queries' dtype. scales: (N, E, S) 1 / spread of samples, where there are any.
+    levels: (N, heads), see headwise.Statistics. The last two are fp32."""
+
+    values: torch.Tensor
+    scales: torch.Tensor
+    levels: torch.Tensor
+
+
+def attend(query: torch.Tensor, pixels: Projected, codes: Projected, reads: Reads, eps: float) -> Attended:
+    """What (N, C) queries attend to, N = B V h w, over projected pixels (N, C) and codes (R, S, C)."""
     width, samples, entries = query.shape[1], reads.pixel.shape[1], reads.entry_row.shape[1]
     size = len(reads.unseen) // reads.views
     views = len(query) // size
@@ -119,9 +150,10 @@ def launch(query: torch.Tensor, pixels: Projected, codes: Projected, reads: Read
         size, reads.views, eps, width=width, entries=entries, samples=samples, block=QUERIES, chunk=CHUNK,
     )  # fmt: skip
     attended = torch.empty_like(query)
+    levels = torch.empty((len(query), width // HEAD), dtype=torch.float32, device=query.device)
     attend_kernel[blocks, views, width // HEAD](
         query, pixels.key, pixels.value, codes.key, codes.value, reads.pixel, reads.weight, valid, reads.unseen,
-        *walked, scales, attended, size, reads.views, SCALE,
+        *walked, scales, attended, levels, size, reads.views, SCALE,
         width=width, entries=entries, samples=samples, block=QUERIES, head=HEAD,
     )  # fmt: skip
-    return attended
+    return Attended(attended, scales, levels)

@@ -13,27 +13,31 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 TARGETS = GPUTarget("cuda", 75, 32), GPUTarget("cuda", 90, 32), GPUTarget("hip", "gfx1100", 32)
-
-
-def signature(kernel, dtype: str, sizes: dict[str, int]) -> dict[str, str]:
-    """The types of a kernel's arguments: pointers, sizes, and the constants that `sizes` names."""
-    types = {"size": "i32", "views": "i32", "eps": "fp32", "logit_scale": "fp32", "valid": "*u8"}
-    types |= dict.fromkeys(("pixels", "entry_rows", "entry_views"), "*i32")
-    types |= dict.fromkeys(("weights", "unseen", "scales"), "*fp32")
-    return {name: "constexpr" if name in sizes else types.get(name, f"*{dtype}") for name in kernel.arg_names}
+MODELS = ("fp16", 320, 9, 2), ("bf16", 1280, 9, 2), ("fp32", 640, 1, 11)  # dtype, width, samples, entries
+TYPES = {"eps": "fp32", "logit_scale": "fp32", "valid": "*u8"}
+TYPES |= dict.fromkeys(("size", "views", "sources", "asked", "together"), "i32")
+TYPES |= dict.fromkeys(("pixels", "entry_rows", "entry_views", "ends", "readers"), "*i32")
+TYPES |= dict.fromkeys(("weights", "reader_weights", "unseen", "scales", "levels", "means"), "*fp32")
+TYPES |= dict.fromkeys(("of_keys", "of_values", "of_spreads"), "*fp32")
 
 
 def main() -> None:
     in_process.load_pack()
-    from mvdiffusion_pack.caa.attention import triton_kernels as kernels
+    from mvdiffusion_pack.caa.attention import triton_gradients, triton_kernels
     from mvdiffusion_pack.caa.attention.softmax import HEAD
 
+    kernels = [
+        getattr(file, name) for file in (triton_kernels, triton_gradients) for name in vars(file) if "_kernel" in name
+    ]
     for target in TARGETS:
-        for dtype, width, samples, entries in (("fp16", 320, 9, 2), ("bf16", 1280, 9, 2), ("fp32", 640, 1, 11)):
-            sizes = {"width": width, "samples": samples, "entries": entries, "block": kernels.QUERIES}
-            for kernel, last in ((kernels.scales_kernel, "chunk"), (kernels.attend_kernel, "head")):
-                constants = sizes | {last: kernels.CHUNK if last == "chunk" else HEAD}
-                triton.compile(ASTSource(kernel, signature(kernel, dtype, constants), constants), target=target)
+        for dtype, width, samples, entries in MODELS:
+            sizes = {"width": width, "samples": samples, "entries": entries, "readings": samples * entries}
+            sizes |= {"block": triton_kernels.QUERIES, "chunk": triton_kernels.CHUNK, "head": HEAD}
+            for kernel in kernels:
+                constants = {name: size for name, size in sizes.items() if name in kernel.arg_names}
+                types = {name: TYPES.get(name, f"*{dtype}") for name in kernel.arg_names}
+                types |= dict.fromkeys(constants, "constexpr")
+                triton.compile(ASTSource(kernel, types, constants), target=target)
                 print(f"{kernel.__name__} {dtype} {width} {target.backend} {target.arch}")  # noqa: T201
 
 

@@ -1,60 +1,29 @@
-"""The fast attention against the plain one: over cameras, sizes and dtypes, in pieces, short of memory, compiled."""
+"""The fast attention against the plain one: over cameras, sizes and dtypes, in pieces, short of memory."""
 
 from __future__ import annotations
 
-import logging
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from attention_cases import assert_agree, attended, block_of, features
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_files import frozen_weights
 from scattered import depth_like
 
-from mvdiffusion_pack.caa.attention import compiled, fast, tables
+from mvdiffusion_pack.caa.attention import tables
 from mvdiffusion_pack.caa.attention.codes import frequencies
 from mvdiffusion_pack.caa.attention.memory import Memory, split
 from mvdiffusion_pack.caa.attention.tables import Tables
-from mvdiffusion_pack.caa.blocks import PanoramaBlock
-from mvdiffusion_pack.geometry.correspondence import Correspondences, SampleTable, panorama_correspondences
+from mvdiffusion_pack.geometry.correspondence import SampleTable, panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 AGREEMENT = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
 LAYOUTS = {
     "ring": lambda fov, views: ring(views, fov, 128, 64, 10, 15),
     "sphere": lambda fov, views: sphere(8, fov, 64, 64, 5),
     "rings": lambda fov, views: rings(views, fov, 64, 128, 0, (0, 50)),
 }
-
-
-def block_of(width: int, dtype: torch.dtype, seed: int = 1) -> PanoramaBlock:
-    block = PanoramaBlock(width, torch.nn, dtype, None)
-    block.load_state_dict(frozen_weights({key: tuple(value.shape) for key, value in block.state_dict().items()}, seed))
-    return block
-
-
-def features(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.manual_seed(seed), dtype=torch.float64)
-
-
-def attended(
-    corr: Correspondences, x: torch.Tensor, *, memory: Memory | None = None, fast: bool = True, sampling: bool = True
-) -> torch.Tensor:
-    """What a block adds to (B, V, C, h, w) features, computed on the GPU where there is one."""
-    block, bands = block_of(x.shape[2], x.dtype).to(DEVICE), frequencies(x.shape[2], 2)
-    with torch.inference_mode():
-        return block(x.to(DEVICE), Tables(corr, memory, fast, sampling), bands).cpu() - x
-
-
-def assert_agree(result: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
-    assert expected.std() > 0.01
-    assert (result.double() - expected.double()).norm() <= tolerance * expected.double().norm()
 
 
 @settings(max_examples=25, deadline=None)
@@ -216,92 +185,3 @@ def test_parts_of_a_range_are_all_of_it_in_order(start, count, at_once):
     parts = list(split(slice(start, start + count), at_once))
     assert [row for part in parts for row in range(part.start, part.stop)] == list(range(start, start + count))
     assert all(1 <= part.stop - part.start <= max(1, at_once) for part in parts)
-
-
-# The Triton kernels: on a GPU, else in Triton's interpreter (tests/conftest.py turns it on).
-
-
-@pytest.fixture
-def kernels():
-    pytest.importorskip("triton", reason="Triton is not installed here")
-    from mvdiffusion_pack.caa.attention import triton_kernels as kernels
-
-    return kernels
-
-
-@pytest.mark.parametrize(
-    ("corr", "batch", "width"),
-    [
-        (panorama_correspondences(ring(3, 150, 64, 64), 3, 7), 2, 96),
-        (panorama_correspondences(rings(2, 130, 64, 64, 0, (0, 50)), 4, 4), 1, 64),
-        (panorama_correspondences(rings(1, 60, 64, 64, 0, (-40, 0, 40)), 6, 6), 1, 32),
-        (depth_like(4, 4, 2), 1, 64),
-    ],
-    ids=["ring", "two rings", "column", "one sample"],
-)
-def test_kernels_agree_with_the_plain_attention(kernels, monkeypatch, corr, batch, width):
-    x = features(batch, corr.views, width, corr.height, corr.width).float()
-    expected = attended(corr, x, fast=False)
-    assert any(table.valid.any() for table in corr.tables)
-    ran = []
-    monkeypatch.setattr(fast, "attend_compiled", lambda *args: ran.append(1) or kernels.launch(*args))
-    assert_agree(attended(corr, x), expected, 1e-5)
-    assert ran
-
-
-def test_kernels_take_half_precision(kernels, monkeypatch):
-    corr = panorama_correspondences(ring(4, 120, 64, 64), 4, 4)
-    x = features(1, 4, 64, 4, 4).half()
-    monkeypatch.setattr(fast, "attend_compiled", kernels.launch)
-    assert_agree(attended(corr, x), attended(corr, x.float(), fast=False), AGREEMENT[torch.float16])
-
-
-@pytest.mark.thorough
-def test_kernels_compile_for_nvidia_and_amd():
-    pytest.importorskip("triton", reason="Triton is not installed here")
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, str(Path(__file__).with_name("compile_kernels.py"))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert len(done.stdout.splitlines()) == 18
-
-
-def test_a_kernel_that_does_not_compile_is_one_line_in_the_log(kernels, monkeypatch, caplog):
-    class OnGPU(torch.Tensor):
-        is_cuda = True
-
-    def broken(*_):
-        raise RuntimeError("no compiler found\nsecond line")
-
-    monkeypatch.setattr(kernels, "launch", broken)
-    monkeypatch.setattr(compiled, "_open", True)
-    query = torch.zeros(2, 32).as_subclass(OnGPU)
-    with caplog.at_level(logging.WARNING, logger="MVDiffusion"):
-        assert compiled.attend_compiled(query) is None
-        assert compiled.attend_compiled(query) is None
-    assert [record.getMessage() for record in caplog.records] == [
-        "Triton cannot compile MVDiffusion's attention here, it goes on without: no compiler found"
-    ]
-
-
-def test_kernels_are_not_taken_where_gradients_are_asked_for(kernels, monkeypatch):
-    class OnGPU(torch.Tensor):
-        is_cuda = True
-
-    monkeypatch.setattr(kernels, "launch", lambda *_: pytest.fail("kernels have no gradients"))
-    monkeypatch.setattr(compiled, "_open", True)
-    assert compiled.attend_compiled(torch.zeros(2, 32, requires_grad=True).as_subclass(OnGPU)) is None
-
-
-def test_running_out_of_memory_is_no_reason_to_close_the_door(kernels, monkeypatch):
-    class OnGPU(torch.Tensor):
-        is_cuda = True
-
-    def out_of_memory(*_):
-        raise torch.cuda.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr(kernels, "launch", out_of_memory)
-    monkeypatch.setattr(compiled, "_open", True)
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        compiled.attend_compiled(torch.zeros(2, 32).as_subclass(OnGPU))
-    assert compiled._open

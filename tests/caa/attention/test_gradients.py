@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from attention_cases import assert_gradients_agree, block_of, features, gradients, kept_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_files import frozen_weights
 from scattered import depth_like
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
@@ -15,7 +15,7 @@ from mvdiffusion_pack.caa.attention import bags
 from mvdiffusion_pack.caa.attention.codes import frequencies
 from mvdiffusion_pack.caa.attention.memory import Memory
 from mvdiffusion_pack.caa.attention.tables import Tables
-from mvdiffusion_pack.caa.blocks import Attention, PanoramaBlock
+from mvdiffusion_pack.caa.blocks import Attention
 from mvdiffusion_pack.geometry.correspondence import Correspondences, panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
 
@@ -28,30 +28,6 @@ SCENES = {
     "rings": lambda fov, views: panorama_correspondences(rings(views, fov, 64, 128, 0, (0, 50)), 8, 4),
     "depth": lambda fov, views: depth_like(views, 5, int(fov)),
 }
-
-
-def block_of(width: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> PanoramaBlock:
-    block = PanoramaBlock(width, torch.nn, dtype, None)
-    block.load_state_dict(frozen_weights({key: tuple(value.shape) for key, value in block.state_dict().items()}, seed))
-    return block
-
-
-def features(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.manual_seed(seed), dtype=torch.float64)
-
-
-def gradients(block: PanoramaBlock, x: torch.Tensor, tables: Tables, forward=None) -> dict[str, torch.Tensor]:
-    """Those of features and of every parameter, for one random gradient of the result."""
-    block.zero_grad()
-    x, bands = x.clone().requires_grad_(), frequencies(x.shape[2], 2)
-    result = (forward or block)(x, tables, bands)
-    result.backward(features(*x.shape, seed=5).to(result.dtype))
-    return {name: parameter.grad.double() for name, parameter in block.named_parameters()} | {"x": x.grad.double()}
-
-
-def assert_agree(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
-    for name, gradient in expected.items():
-        assert (found[name] - gradient).norm() <= tolerance * gradient.norm().clamp(min=1e-12), name
 
 
 @pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
@@ -99,7 +75,7 @@ def test_fast_and_plain_have_the_same_gradients(scene, views, fov, batch, width,
     x = features(batch, corr.views, width, corr.height, corr.width, seed=seed)
     expected = gradients(block_of(width), x, Tables(corr, fast=False))
     tables = Tables(corr, None if together else Memory(projected_bytes=0))
-    assert_agree(gradients(block_of(width, dtype), x.to(dtype), tables), expected, AGREEMENT[dtype])
+    assert_gradients_agree(gradients(block_of(width, dtype), x.to(dtype), tables), expected, AGREEMENT[dtype])
 
 
 def test_devices_without_embedding_bag_have_the_same_gradients(monkeypatch):
@@ -107,7 +83,7 @@ def test_devices_without_embedding_bag_have_the_same_gradients(monkeypatch):
     x = features(2, corr.views, 64, corr.height, corr.width)
     expected = gradients(block_of(64), x, Tables(corr))
     monkeypatch.setattr(bags, "BAGS", ())
-    assert_agree(gradients(block_of(64), x, Tables(corr)), expected, 1e-12)
+    assert_gradients_agree(gradients(block_of(64), x, Tables(corr)), expected, 1e-12)
 
 
 class Gathered(TorchDispatchMode):
@@ -138,7 +114,7 @@ def test_half_precision_by_autocast_is_as_exact():
     expected = gradients(block_of(96), x, Tables(corr, fast=False))
     with torch.autocast("cpu", torch.bfloat16):
         found = gradients(block_of(96, torch.float32), x.bfloat16(), Tables(corr))
-    assert_agree(found, expected, AGREEMENT[torch.bfloat16])
+    assert_gradients_agree(found, expected, AGREEMENT[torch.bfloat16])
 
 
 def test_queries_that_see_nothing_give_every_parameter_a_gradient():
@@ -146,7 +122,9 @@ def test_queries_that_see_nothing_give_every_parameter_a_gradient():
     corr = panorama_correspondences(ring(4, 30, 64, 64), 4, 4)
     assert not any(table.valid.any() for table in corr.tables)
     x = features(1, 4, 32, 4, 4)
-    assert_agree(gradients(block_of(32), x, Tables(corr)), gradients(block_of(32), x, Tables(corr, fast=False)), 1e-8)
+    assert_gradients_agree(
+        gradients(block_of(32), x, Tables(corr)), gradients(block_of(32), x, Tables(corr, fast=False)), 1e-8
+    )
 
 
 def test_weights_may_change_between_steps_without_a_word_to_the_tables():
@@ -156,16 +134,16 @@ def test_weights_may_change_between_steps_without_a_word_to_the_tables():
         block(x, tables, frequencies(32, 2))  # as a validation between steps does
     first = gradients(block, x, tables)
     block.load_state_dict(other.state_dict())
-    assert_agree(gradients(block, x, tables), gradients(other, x, Tables(corr)), 1e-12)
+    assert_gradients_agree(gradients(block, x, tables), gradients(other, x, Tables(corr)), 1e-12)
     block.load_state_dict(block_of(32).state_dict())
-    assert_agree(gradients(block, x, tables), first, 1e-12)
+    assert_gradients_agree(gradients(block, x, tables), first, 1e-12)
 
 
 def test_checkpointing_changes_nothing():
     corr, block = SCENES["ring"](100, 4), block_of(32)
     x = features(1, corr.views, 32, corr.height, corr.width)
     found = gradients(block, x, Tables(corr), lambda *args: checkpoint(block, *args, use_reentrant=False))
-    assert_agree(found, gradients(block, x, Tables(corr)), 1e-12)
+    assert_gradients_agree(found, gradients(block, x, Tables(corr)), 1e-12)
 
 
 def test_tables_may_be_made_in_inference_mode():
@@ -176,7 +154,7 @@ def test_tables_may_be_made_in_inference_mode():
         tables, x = Tables(corr), features(1, corr.views, 32, corr.height, corr.width)
         block(x, tables, frequencies(32, 2))
     found = gradients(block, x.clone(), tables)
-    assert_agree(found, gradients(block, x.clone(), Tables(SCENES["ring"](100, 4))), 1e-12)
+    assert_gradients_agree(found, gradients(block, x.clone(), Tables(SCENES["ring"](100, 4))), 1e-12)
 
 
 def test_tables_of_a_sampling_run_have_the_gradients_of_features():
@@ -185,7 +163,7 @@ def test_tables_of_a_sampling_run_have_the_gradients_of_features():
     x = features(1, corr.views, 32, corr.height, corr.width)
     expected, tables = gradients(block, x, Tables(corr, fast=False))["x"], Tables(corr, sampling=True)
     for _ in range(2):
-        assert_agree({"x": gradients(block, x, tables)["x"]}, {"x": expected}, 1e-8)
+        assert_gradients_agree({"x": gradients(block, x, tables)["x"]}, {"x": expected}, 1e-8)
 
 
 def test_little_is_kept_for_the_gradients():
@@ -195,15 +173,6 @@ def test_little_is_kept_for_the_gradients():
     samples = int(sum(corr.tables[pair.table].valid.sum() for pair in corr.pairs)) * 128 * 4
 
     def kept(fast: bool) -> int:
-        storages = {}
-
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
-            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            result = block.transformer.attn1(tokens, block.transformer.norm1, Tables(corr, fast=fast), BANDS)
-        del result
-        return sum(storages.values())
+        return kept_by(lambda: block.transformer.attn1(tokens, block.transformer.norm1, Tables(corr, fast=fast), BANDS))
 
     assert kept(fast=True) < 2 * samples < kept(fast=False) / 3
