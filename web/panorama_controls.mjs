@@ -36,7 +36,7 @@ export function addWheel(element, viewer) {
         const pixels = event.deltaY * [1, 16, element.clientHeight][event.deltaMode];
         viewer.zoom(Math.exp(pixels * (event.ctrlKey ? 0.01 : 0.001))); // two fingers on a pad arrive as ctrl and little
     };
-    element.addEventListener("wheel", zoom, { passive: false });
+    element.addEventListener("wheel", zoom, { passive: false, capture: true }); // before the graph
 }
 
 /** One pointer drags the picture, several also zoom by the distance between them. */

@@ -8,18 +8,26 @@ const RADIANS = Math.PI / 180;
 export const SMALLEST_FOV = 20;
 export const LARGEST_FOV = 140;
 
+const FORWARD = { yaw: 0, pitch: 0, fov: 90 };
+
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 
 /** A direction and a field of view, in degrees: yaw in -180..180, pitch in -90..90. */
 export class View {
     constructor() {
-        this.reset();
+        this.set();
     }
 
-    reset() {
-        this.yaw = 0;
-        this.pitch = 0;
-        this.fov = 90;
+    get angles() {
+        return { yaw: this.yaw, pitch: this.pitch, fov: this.fov };
+    }
+
+    /** Looks there; forward where an angle is missing or no number. */
+    set(angles) {
+        const given = (name) => (Number.isFinite(angles?.[name]) ? angles[name] : FORWARD[name]);
+        [this.yaw, this.pitch] = [0, 0];
+        this.turn(given("yaw"), given("pitch"));
+        this.setFov(given("fov"));
     }
 
     turn(yaw, pitch) {

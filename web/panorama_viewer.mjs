@@ -25,6 +25,7 @@ export class PanoramaViewer {
     #stage = createStage("mvd-panorama-stage");
     #note = make("div", "mvd-panorama-note");
     #updateToolbar;
+    #onLook;
     #view = new View();
     #urls = [];
     #index = 0;
@@ -36,10 +37,11 @@ export class PanoramaViewer {
 
     /**
      * Fills `element`. `onAppear` is called when it comes onto the page, and when its size changes, `onLeave` when it
-     * has left the page.
+     * has left the page, `onLook` with the new { yaw, pitch, fov } when someone has turned or zoomed the picture.
      */
-    constructor(element, { onAppear, onLeave }) {
+    constructor(element, { onAppear, onLeave, onLook }) {
         this.#element = element;
+        this.#onLook = onLook;
         element.classList.add("mvd-panorama");
         this.#stage.tabIndex = 0;
         this.#stage.setAttribute("role", "application");
@@ -92,31 +94,37 @@ export class PanoramaViewer {
         this.#frame = 0;
     }
 
+    /** Looks where { yaw, pitch, fov } say, in degrees; forward where they do not. */
+    look(angles) {
+        this.#view.set(angles);
+        this.#update();
+    }
+
     /** Turns by steps, each a twentieth of what is seen. */
     turn(right, up) {
         this.#view.turn((right * this.#view.fov) / 20, (up * this.#view.fov) / 20);
-        this.#update();
+        this.#looked();
     }
 
     /** Moves the picture by pixels of the screen. */
     drag(right, down) {
         this.#view.drag(right, down, this.#stage.getBoundingClientRect().width);
-        this.#update();
+        this.#looked();
     }
 
     zoom(factor) {
         this.#view.zoom(factor);
-        this.#update();
+        this.#looked();
     }
 
     setFov(fov) {
         this.#view.setFov(fov);
-        this.#update();
+        this.#looked();
     }
 
     reset() {
-        this.#view.reset();
-        this.#update();
+        this.#view.set();
+        this.#looked();
     }
 
     /** Goes on to another panorama of the batch, round and round. */
@@ -196,6 +204,11 @@ export class PanoramaViewer {
         const notes = this.#renderer.flat ? [FLAT] : [];
         if (width < file.width) notes.push(`Shown at ${width} x ${height} of ${file.width} x ${file.height}`);
         this.#say(notes.join(". "));
+        this.#update();
+    }
+
+    #looked() {
+        this.#onLook(this.#view.angles);
         this.#update();
     }
 

@@ -127,7 +127,7 @@ def test_node_removed_before_the_viewer_has_come_stays_empty(viewer: Viewer, own
     viewer.show("waves1.png")
     outputs = viewer.page.evaluate("() => app.nodeOutputs['9']")
     held = []
-    page = own_page("**/panorama_node.mjs", lambda route: held.append(route))
+    page = own_page("**/panorama_viewer.mjs", lambda route: held.append(route))
     early = Viewer(page, viewer.server)
     graph = {"9": {"class_type": "MVDiffusionPreviewPanorama", "inputs": {}}}
     page.evaluate("async graph => { await app.loadApiJson(graph, 'early') }", graph)
