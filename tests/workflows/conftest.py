@@ -57,3 +57,46 @@ def viewer(panorama_page, server: comfy_host.Server):
     yield Viewer(panorama_page, server)
     panorama_page.evaluate(FREE)
     assert panorama_page.errors == []
+
+
+@pytest.fixture
+def vue_nodes(viewer: Viewer):
+    """Nodes drawn by Vue, as the front end calls Nodes 2.0; those of 0.3.64 are a sketch without widgets of packs."""
+    if comfy_host.host_version(viewer.server.host) == "0.3.64":
+        pytest.skip("the nodes that Vue draws in 0.3.64 have no widgets of packs")
+    switch = "async on => { await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on) }"
+    viewer.page.evaluate(switch, True)
+    yield
+    viewer.page.evaluate(switch, False)
+
+
+@pytest.fixture
+def own_page(browser, panorama_page, server: comfy_host.Server):
+    """Makes the front end on a page of its own, where `handler` gets all requests for `address`."""
+    pages = []
+
+    def open_page(address: str, handler):
+        page = watched_page(browser)
+        pages.append(page)
+        page.route(address, handler)
+        open_front_end(page, server.url)
+        page.errors.clear()  # those of its start
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def subgraph(viewer: Viewer) -> None:
+    """The viewer in a subgraph that is open, with its picture."""
+    viewer.open("waves1.png")
+    viewer.page.evaluate(
+        """() => {
+            window.made = app.graph.convertToSubgraph(new Set([preview]));
+            app.canvas.openSubgraph(made.subgraph, made.node);
+        }"""
+    )
+    viewer.queue()
+    viewer.wait("shown")

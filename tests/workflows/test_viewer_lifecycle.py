@@ -5,45 +5,15 @@ from __future__ import annotations
 import math
 import re
 
-import comfy_host
 import pytest
-from front_end import browser_tests, open_front_end
-from viewer_page import WIDTH, Viewer, watched_page
+from front_end import browser_tests
+from viewer_page import WIDTH, Viewer
 
 pytestmark = browser_tests
 
 
 def scripts_of_the_viewer(page) -> list[str]:
     return [url for url in page.requests if "/panorama_" in url]
-
-
-@pytest.fixture
-def vue_nodes(viewer: Viewer):
-    """Nodes drawn by Vue, as the front end calls Nodes 2.0; those of 0.3.64 are a sketch without widgets of packs."""
-    if comfy_host.host_version(viewer.server.host) == "0.3.64":
-        pytest.skip("the nodes that Vue draws in 0.3.64 have no widgets of packs")
-    switch = "async on => { await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on) }"
-    viewer.page.evaluate(switch, True)
-    yield
-    viewer.page.evaluate(switch, False)
-
-
-@pytest.fixture
-def own_page(browser, panorama_page, server: comfy_host.Server):
-    """Makes the front end on a page of its own, where `handler` gets all requests for `address`."""
-    pages = []
-
-    def open_page(address: str, handler):
-        page = watched_page(browser)
-        pages.append(page)
-        page.route(address, handler)
-        open_front_end(page, server.url)
-        page.errors.clear()  # those of its start
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
 
 
 def test_page_without_the_node_loads_no_viewer(panorama_page):
@@ -87,24 +57,11 @@ def test_node_whose_removal_is_undone_shows_its_picture_again(viewer: Viewer):
     viewer.assert_shows("waves1.png")
 
 
-def put_into_a_subgraph(viewer: Viewer) -> None:
-    viewer.open("waves1.png")
-    viewer.page.evaluate(
-        """() => {
-            window.made = app.graph.convertToSubgraph(new Set([preview]));
-            app.canvas.openSubgraph(made.subgraph, made.node);
-        }"""
-    )
-    viewer.queue()
-    viewer.wait("shown")
-
-
 def close_subgraph(viewer: Viewer) -> None:
     viewer.page.evaluate("() => app.canvas.setGraph(made.subgraph.rootGraph)")
 
 
-def test_subgraph_shows_the_picture_again_when_it_is_opened_again(viewer: Viewer):
-    put_into_a_subgraph(viewer)
+def test_subgraph_shows_the_picture_again_when_it_is_opened_again(viewer: Viewer, subgraph: None):
     close_subgraph(viewer)
     viewer.page.wait_for_selector(".mvd-panorama", state="hidden")
     viewer.page.evaluate("() => app.canvas.openSubgraph(made.subgraph, made.node)")
@@ -115,8 +72,7 @@ def test_subgraph_shows_the_picture_again_when_it_is_opened_again(viewer: Viewer
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["opened", "closed"])
-def test_subgraph_frees_the_gpu_when_another_graph_is_loaded(viewer: Viewer, closed: bool):
-    put_into_a_subgraph(viewer)
+def test_subgraph_frees_the_gpu_when_another_graph_is_loaded(viewer: Viewer, subgraph: None, closed: bool):
     if closed:
         close_subgraph(viewer)
     viewer.page.evaluate("async () => { await app.loadGraphData({nodes: [], links: [], version: 0.4}) }")
