@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from ..geometry.files import appearing_whole
 from ..geometry.panorama.gpano import covered_box, gpano_xmp
+from .file_names import file_name
 
 logger = logging.getLogger("MVDiffusion")
 
@@ -38,6 +39,7 @@ def save_panoramas(
     height, width = pictures.shape[1:3]
     whole = slice(0, height), slice(0, width)
     boxes = [whole] * len(pictures) if coverage is None else [covered_box(part) for part in coverage]
+    filename_prefix = file_name("Save Panorama", filename_prefix, "panorama")
     folder = Path(folder_paths.get_output_directory(), filename_prefix).parent
     try:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(

@@ -15,6 +15,7 @@ from ..geometry.sequence.da3 import Geometry, da3_frames
 from ..geometry.sequence.frames import Frame, best_overlaps, named_frames, posed_views
 from ..geometry.sequence.layouts import layout_of
 from ..geometry.sequence.scannet import read_frames, write_sequence
+from .file_names import file_name, with_host_tokens
 from .fingerprints import fingerprint
 from .folders import inside
 
@@ -89,7 +90,8 @@ def save_sequence(
 
     Raises ValueError for a folder outside of it, RuntimeError where it cannot be written to.
     """
-    target = inside(folder_paths.get_output_directory(), folder)
+    name = with_host_tokens(file_name("Save Posed Views", folder, "posed_views"), cameras.width, cameras.height)
+    target = inside(folder_paths.get_output_directory(), name)
     if target is None:
         raise ValueError(
             f"Save Posed Views: folder must be a name inside ComfyUI's output folder, such as posed_views or "

@@ -14,6 +14,7 @@ from ..caa.weights.checkpoint import caa_of, read_caa
 from ..caa.weights.kinds import KINDS
 from ..caa.weights.tensor_files import TensorFile
 from ..host.demo import demo_blocks, demo_models
+from ..host.file_names import file_name
 from ..host.fingerprints import fingerprint
 from ..host.loading import load_base_models
 from ..host.setup import ATTENTION
@@ -236,7 +237,7 @@ class SaveMVDiffusion(io.ComfyNode):
     @speaks_as("Save MVDiffusion")
     def execute(cls, model, filename_prefix, dtype) -> io.NodeOutput:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
+            file_name("Save MVDiffusion", filename_prefix, "mvdiffusion"), folder_paths.get_output_directory()
         )
         path = os.path.join(folder, f"{name}_{counter:05}_.safetensors")
         save_weights(model, path, {"fp16": torch.float16, "fp32": torch.float32}[dtype])

@@ -59,7 +59,8 @@ class SavePanorama(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="panorama",
-                    tooltip="Folder and name in the output folder; %year%, %month%, %day%, %batch_num% are filled in.",
+                    tooltip="Folder and name in the output folder. Tokens are filled in, such as %date:yyyy-MM-dd%, "
+                    "%LoadImage.image% and %batch_num%.",
                 ),
                 io.Combo.Input(
                     "format",

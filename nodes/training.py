@@ -14,6 +14,7 @@ from ..caa.weights.checkpoint import CAAWeights, read_caa
 from ..caa.weights.kinds import KINDS
 from ..geometry.input_error import InputError
 from ..geometry.scene import Scene
+from ..host.file_names import file_name, with_host_tokens
 from ..host.setup import KEY
 from ..host.training.session import YAWS, Training, train
 from ..host.training.showing import NodeView
@@ -256,7 +257,7 @@ def _training(images: list[torch.Tensor], captions: list[str], given: dict[str, 
         given["vae"],
         _given_data(images, captions, given),
         settings,
-        _folder(given["run"]),
+        _folder(given["run"], given["cameras"]),
         _start(given.get("start", NEW), given["model"]),
         given.get("prefix", ""),
         given.get("unet_steps", 0),
@@ -279,8 +280,9 @@ def _flat(images: list[torch.Tensor] | None) -> list[torch.Tensor]:
     return [picture for batch in images or () if batch is not None for picture in batch]
 
 
-def _folder(run: str) -> Path:
+def _folder(run: str, cameras: Scene) -> Path:
     """Where the states of a run are. Raises InputError for what is no plain name."""
+    run = with_host_tokens(file_name(NODE, run), cameras.width, cameras.height)
     if not re.fullmatch(r"\w[\w .-]*", run):
         raise InputError(f"run is '{run}' and must be a plain name of letters, digits, - and _, such as my_blocks")
     return Path(folder_paths.get_output_directory()) / RUNS / run.strip()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from pathlib import Path
 
 import comfy_nodes
 import in_process
@@ -138,3 +140,14 @@ def test_save_writes_a_slim_file_that_loads_again(comfy, tmp_path, monkeypatch):
     (path,) = (tmp_path / "caa").glob("*.safetensors")
     again = attach_weights(demo.without_blocks, lambda: read_caa(path), 1.0)
     assert torch.equal(demo.sample(again), demo.sample())
+
+
+def test_save_fills_in_tokens_and_leaves_out_those_of_the_page(comfy, tmp_path, monkeypatch):
+    import folder_paths
+
+    from mvdiffusion_pack.nodes.loaders import SaveMVDiffusion
+
+    monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path))
+    (path,) = SaveMVDiffusion.execute(comfy_nodes.demo().model, "caa/%year%:%date:dd%", "fp16").ui["text"]
+    assert Path(path) == tmp_path / "caa" / f"{time.strftime('%Y')}__00001_.safetensors"
+    assert Path(path).is_file()

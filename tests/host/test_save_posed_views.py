@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,12 @@ def test_half_precision_and_alpha_are_taken(save, views):
 
 def test_subfolder_is_made(save, output):
     assert save(folder="house/kitchen") == output.resolve() / "house" / "kitchen"
+
+
+def test_tokens_and_forbidden_characters(save, output):
+    path = save(folder="house%width%/%year%:%LoadImage.image%")
+    assert path == output.resolve() / "house64" / f"{time.strftime('%Y')}_"
+    assert save(folder="%date:yyyy-MM-dd%").name == "posed_views"
 
 
 def test_second_run_overwrites_nothing(save, output):

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,14 @@ def test_second_run_with_batch_numbers_overwrites_nothing(save, output):
     first, second = (save(noise(2), filename_prefix="view%batch_num%") for _ in range(2))
     assert [path.name for path in first] == ["view0_00001_.png", "view1_00002_.png"]
     assert [path.name for path in second] == ["view0_00002_.png", "view1_00003_.png"]
+
+
+def test_tokens_of_the_page_are_left_out_with_one_line(save, output, caplog):
+    with caplog.at_level(logging.WARNING, logger="MVDiffusion"):
+        save(noise(2), filename_prefix="%date:yyyy-MM-dd%/%LoadImage.image%_view%width%:%year%")
+    year = time.strftime("%Y")
+    assert files(output) == [f"_view80_{year}_00001_.png", f"_view80_{year}_00002_.png"]
+    assert [record.message[:15] for record in caplog.records if record.name == "MVDiffusion"] == ["Save Panorama: "]
 
 
 def test_prefix_that_leaves_the_output_folder_is_refused(save, output):

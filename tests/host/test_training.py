@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 
 import comfy_nodes
@@ -63,6 +64,12 @@ def test_trained_blocks_are_saved_and_loaded_and_sample_the_same(demo, monkeypat
     monkeypatch.setattr(folder_paths, "get_filename_list", lambda *_: ["saved"])
     loaded = LoadMVDiffusion.execute(demo.without_blocks, "saved", 1.0).args[0]
     assert torch.equal(demo.sample(loaded), demo.sample(model))
+
+
+def test_run_has_its_tokens_filled_in(demo, output, unvalidated):
+    train(demo, steps=1, run="rooms_%width%_%year%%date:dd%")
+    width, year = demo.cameras.width, time.strftime("%Y")
+    assert [folder.name for folder in run_folder(output).parent.iterdir()] == [f"rooms_{width}_{year}"]
 
 
 def test_more_steps_go_on_from_a_finished_run(demo, output, unvalidated):

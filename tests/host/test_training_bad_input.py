@@ -116,7 +116,7 @@ def test_frames_that_are_not_those_of_the_cameras(refused):
     refused("there are 3 images for 2 cameras", cameras=walk_cameras(2, 64, 64), **frames(3), kind="depth")
 
 
-@pytest.mark.parametrize("run", ["", "../other", "a/b", ".hidden", "C:\\x"])
+@pytest.mark.parametrize("run", ["", "../other", "a/b", ".hidden", "C:\\x", "%date:yyyy%"])
 def test_run_that_is_no_plain_name(refused, run):
     refused("must be a plain name", run=run)
 

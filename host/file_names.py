@@ -1,0 +1,51 @@
+"""Names that people give of files to be written: with tokens filled in, and such that every system can have them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+
+logger = logging.getLogger("MVDiffusion")
+
+CLOCK = {"%year%": "%Y", "%month%": "%m", "%day%": "%d", "%hour%": "%H", "%minute%": "%M", "%second%": "%S"}
+OF_THE_PAGE = re.compile(r"%(?:date:[^%]*|[^%./\\]+\.[^%./\\]+)%")  # filled in there, before a graph is queued
+FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')  # in names of files on Windows
+
+
+def file_name(node: str, text: str, default: str = "") -> str:
+    """The name in `text`, which may have folders before it, with _ for each character that Windows forbids.
+
+    Tokens that only ComfyUI's page can fill in (%date:...%, %Node.widget%) are left out, with a line in the log;
+    `default` is the name where no letter of it is left.
+    """
+    drive, name = os.path.splitdrive(text)
+    if tokens := OF_THE_PAGE.findall(name):
+        name = _without_tokens(name, default)
+        logger.warning(
+            f"{node}: '{text}' becomes '{drive}{name}', without {', '.join(tokens)}: only ComfyUI's page can fill in "
+            f"such dates, and widgets of nodes that are in the graph. {', '.join(CLOCK)} work everywhere."
+        )
+    return drive + FORBIDDEN.sub("_", name)
+
+
+def with_host_tokens(name: str, width: int, height: int) -> str:
+    """What the host's `get_save_image_path` fills in, for names that are not given to it."""
+    now = time.localtime()
+    for token, code in CLOCK.items():
+        name = name.replace(token, time.strftime(code, now))
+    return name.replace("%width%", str(width)).replace("%height%", str(height))
+
+
+def _without_tokens(name: str, default: str) -> str:
+    parts = re.split(r"[/\\]", name)
+    kept = [part if not OF_THE_PAGE.search(part) else _rest(part) for part in parts]
+    folders = [folder for folder, part in zip(kept[:-1], parts, strict=False) if folder or not part]
+    return "/".join([*folders, kept[-1] or default])
+
+
+def _rest(part: str) -> str:
+    """A folder or name without its tokens, or nothing where no letter and no digit is left."""
+    rest = OF_THE_PAGE.sub("", part)
+    return rest if any(map(str.isalnum, rest)) else ""
