@@ -73,5 +73,5 @@ def _collect(previews: list[bytes], data: str | bytes) -> None:
 
 def open_front_end(page, url: str) -> None:
     """Opens the front end of the host at `url` and waits until it knows the pack's nodes."""
-    page.goto(url)
+    page.goto(url, timeout=120_000)  # on a busy machine a page of its own takes longer than the usual 30 seconds
     page.wait_for_function(READY, timeout=60_000)
