@@ -9,7 +9,6 @@ import torch
 
 from .cameras import Cameras, pixel_grid
 from .grid import middle
-from .neighbours import neighbours
 
 if TYPE_CHECKING:
     from .panorama_views import PanoramaViews
@@ -41,14 +40,20 @@ class SampleTable:
     code: torch.Tensor
     cosines: torch.Tensor | None = None
 
+    def part(self, rows: torch.Tensor) -> SampleTable:
+        """Some of its rows, by number or by mask."""
+        fields = (self.query, self.coords, self.valid, self.code, self.cosines)
+        return SampleTable(*(None if field is None else field[rows] for field in fields))
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Pair:
-    """Queries of `query_view` read `key_view` by `tables[table]`."""
+    """Queries of `query_view` read `key_view` by `tables[table]`, or by these rows (m,) of it, int64, ascending."""
 
     query_view: int
     key_view: int
     table: int
+    rows: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,11 @@ class Correspondences:
     width: int
     pairs: tuple[Pair, ...]
     tables: tuple[SampleTable, ...]
+
+    def table_of(self, pair: Pair) -> SampleTable:
+        """What the queries of a pair read: its table, or the rows of it that are its own."""
+        table = self.tables[pair.table]
+        return table if pair.rows is None else table.part(pair.rows)
 
 
 def homography(cameras: Cameras, key_view: int, query_view: int) -> torch.Tensor:
@@ -88,23 +98,26 @@ def panorama_correspondences(cameras: PanoramaViews, height: int, width: int) ->
 
     Every query reads a 3 x 3 neighbourhood in two other views (section 4.1 of the paper). In a ring those are the views
     beside it; of more neighbours it reads the two in which its image point lies nearest the middle, and those that see
-    the point before those that do not.
+    the point before those that do not. Pairs of one homography share one table.
     """
-    features = Features.of(cameras, height, width)
-    pairs, tables, known = [], [], []
-    for query_view, key_views in enumerate(neighbours(cameras)):
+    features, reads, known, number = Features.of(cameras, height, width), [], [], []
+    for query_view, key_views in enumerate(cameras.neighbours()):
         matrices = [homography(cameras, key_view, query_view) for key_view in key_views]
         if cameras.views > 1:
             missing = KEY_VIEWS - len(key_views)
             key_views, matrices = key_views + [query_view] * missing, matrices + [NOWHERE] * missing
         for key_view, matrix, query in zip(key_views, matrices, _queries(matrices, features), strict=True):
-            if not len(query):
-                continue
-            table = _index_of(matrix, query, known)
-            if table == len(known):
-                known.append((matrix, query))
-                tables.append(_homography_table(matrix, query, features))
-            pairs.append(Pair(query_view, key_view, table))
+            if len(query):
+                reads.append((query_view, key_view, query))
+                number.append(_index_of(matrix, known))
+    queries = [_union([read[-1] for read, of in zip(reads, number, strict=True) if of == i]) for i in range(len(known))]
+    tables = [_homography_table(matrix, query, features) for matrix, query in zip(known, queries, strict=True)]
+    pairs = [
+        Pair(
+            query_view, key_view, of, None if len(query) == len(queries[of]) else torch.searchsorted(queries[of], query)
+        )
+        for (query_view, key_view, query), of in zip(reads, number, strict=True)
+    ]
     return Correspondences(cameras.views, height, width, tuple(pairs), tuple(tables))
 
 
@@ -147,13 +160,20 @@ def _queries(matrices: list[torch.Tensor], features: Features) -> list[torch.Ten
     return [(nearest == number).any(0).nonzero().flatten() for number in range(len(matrices))]
 
 
-def _index_of(matrix: torch.Tensor, query: torch.Tensor, known: list[tuple[torch.Tensor, torch.Tensor]]) -> int:
-    """The place of a homography with these queries among the known ones; their number where it is new."""
-    for index, (other, other_query) in enumerate(known):
-        same = (matrix - other).abs().max() <= SAME_GEOMETRY * other.abs().max()
-        if same and torch.equal(query, other_query):
-            return index
-    return len(known)
+def _index_of(matrix: torch.Tensor, known: list[torch.Tensor]) -> int:
+    """The place of a homography among the known ones, to which it is added where it is new."""
+    if known:
+        others = torch.stack(known)
+        same = (matrix - others).abs().amax((1, 2)) <= SAME_GEOMETRY * others.abs().amax((1, 2))
+        if same.any():
+            return int(same.int().argmax())
+    known.append(matrix)
+    return len(known) - 1
+
+
+def _union(queries: list[torch.Tensor]) -> torch.Tensor:
+    """All queries of several ascending lists, ascending."""
+    return queries[0] if len(queries) == 1 else torch.cat(queries).unique()
 
 
 def _homography_table(matrix: torch.Tensor, query: torch.Tensor, features: Features) -> SampleTable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -48,6 +49,10 @@ class PanoramaViews(Cameras):
 
     def neighbours(self) -> list[list[int]]:
         """For each view those beside it in its ring, and those of other rings that overlap it."""
+        return self._neighbours
+
+    @cached_property
+    def _neighbours(self) -> list[list[int]]:
         return neighbours(self)
 
     def apart(self) -> list[int]:

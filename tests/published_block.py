@@ -23,7 +23,7 @@ def published_block(
     for view in range(views):
         keys, queries = [], []
         for pair in (pair for pair in corr.pairs if pair.query_view == view):
-            table = corr.tables[pair.table]
+            table = corr.table_of(pair)
             low = table.coords.floor()
             fraction, low = (table.coords - low).to(x), low.to(x.device)
             read = x.new_zeros((*table.valid.shape, channels))

@@ -30,12 +30,13 @@ def attend_plainly(
     _, height, width, channels = features.shape
     for pairs in tables.sharing(len(features) // tables.correspondences.views, features.device):
         table = tables.plain(pairs.table, bands, features)
-        row_bytes = 4 * channels * len(pairs.key_views) * table.grid.shape[1]  # of one of about six tensors
-        for rows in split(slice(0, len(table.query)), tables.memory.piece_bytes // row_bytes):
-            samples = read_features(features[pairs.key_views], table.grid[rows])
-            keys = norm((samples + table.code[rows]).to(features.dtype)).flatten(0, 1)
+        queries, grid, code = pairs.of(table.query), pairs.of(table.grid), pairs.of(table.code)
+        row_bytes = 4 * channels * len(pairs.key_views) * grid.shape[1]  # of one of about six tensors
+        for rows in split(slice(0, len(queries)), tables.memory.piece_bytes // row_bytes):
+            samples = read_features(features[pairs.key_views], grid[rows])
+            keys = norm((samples + code[rows]).to(features.dtype)).flatten(0, 1)
             key, value = split_heads(layer.to_k(keys)), split_heads(layer.to_v(keys))
-            here = pairs.queries(table.query[rows], height * width)
+            here = pairs.queries(queries[rows], height * width)
             weights, fade = softmax.weigh(here, (wide[here][:, None] * key).sum(-1) * SCALE)
             softmax.add(here, fade, (weights[..., None] * value).sum(1))
     return softmax.result().to(features.dtype)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
@@ -62,7 +61,7 @@ class Reads:
         taps, valid = zip(*((_taps(table, *size), table.valid) for table in seen), strict=True)
         pixel, weight = (torch.cat(part) for part in zip(*taps, strict=True))
         tensors = [pixel, weight.to(dtype), torch.cat(valid), _unseen(correspondences).to(dtype)]
-        tensors += _entries(correspondences, seen)
+        tensors += _entries(correspondences)
         return Reads(correspondences.views, *(tensor.to(device) for tensor in tensors))
 
     @cached_property
@@ -106,12 +105,7 @@ def seen_codes(correspondences: Correspondences) -> tuple[torch.Tensor, torch.Te
 
 def _seen(correspondences: Correspondences) -> list[SampleTable]:
     """The tables without the queries that see nothing."""
-    tables = []
-    for table in correspondences.tables:
-        parts = (table.query, table.coords, table.valid, table.code, table.cosines)
-        seen = table.valid.any(1)
-        tables.append(SampleTable(*(None if part is None else part[seen] for part in parts)))
-    return tables
+    return [table.part(table.valid.any(1)) for table in correspondences.tables]
 
 
 def _taps(table: SampleTable, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -127,19 +121,22 @@ def _taps(table: SampleTable, height: int, width: int) -> tuple[torch.Tensor, to
 def _unseen(correspondences: Correspondences) -> torch.Tensor:
     unseen = torch.zeros(correspondences.views, correspondences.height * correspondences.width, dtype=torch.float64)
     for pair in correspondences.pairs:
-        table = correspondences.tables[pair.table]
+        table = correspondences.table_of(pair)
         unseen[pair.query_view, table.query] += (~table.valid).sum(1)
     return unseen.flatten()
 
 
-def _entries(correspondences: Correspondences, seen: list[SampleTable]) -> tuple[torch.Tensor, torch.Tensor]:
+def _entries(correspondences: Correspondences) -> tuple[torch.Tensor, torch.Tensor]:
     """entry_row and entry_view of `Reads`."""
     size = correspondences.height * correspondences.width
-    rows = [torch.arange(*ends) for ends in pairwise([0, *accumulate(len(table.query) for table in seen)])]
+    numbers = _row_numbers(correspondences)
     taken, placed = torch.zeros(correspondences.views * size, dtype=torch.int64), []
     for pair in correspondences.pairs:
-        query = pair.query_view * size + seen[pair.table].query
-        placed.append((query, taken[query], rows[pair.table], pair.key_view))
+        number, queries = numbers[pair.table], correspondences.tables[pair.table].query
+        if pair.rows is not None:
+            number, queries = number[pair.rows], queries[pair.rows]
+        query = pair.query_view * size + queries[number >= 0]
+        placed.append((query, taken[query], number[number >= 0], pair.key_view))
         taken[query] += 1
     most = 1 << (max(1, int(taken.max())) - 1).bit_length()  # few kernels serve all scenes
     entry_row, entry_view = torch.full((2, len(taken), most), -1, dtype=torch.int32)
@@ -147,3 +144,10 @@ def _entries(correspondences: Correspondences, seen: list[SampleTable]) -> tuple
         entry_row[query, place] = row.int()
         entry_view[query, place] = key_view
     return entry_row, entry_view
+
+
+def _row_numbers(correspondences: Correspondences) -> list[torch.Tensor]:
+    """For each table its rows' numbers among those of `Reads`, -1 where they see nothing."""
+    seen = [table.valid.any(1) for table in correspondences.tables]
+    number = torch.cat(seen).cumsum(0) - 1
+    return list(number.where(torch.cat(seen), -1).split([len(part) for part in seen]))

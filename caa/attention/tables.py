@@ -38,14 +38,20 @@ class PlainTable:
 
 @dataclass(frozen=True, eq=False)
 class SharingPairs:
-    """P pairs of views that share a table and whose query views are distinct.
+    """P pairs of views that read the same rows of one table, and whose query views are distinct.
 
-    query_views, key_views: (P,) int64, among the B V views of the batch.
+    rows: (n,) which of the table's, on the device; None: all. query_views, key_views: (P,) int64, among the B V views
+        of the batch.
     """
 
     table: int
+    rows: torch.Tensor | None
     query_views: torch.Tensor
     key_views: torch.Tensor
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """These rows of a table's (N, ...) values."""
+        return values if self.rows is None else values[self.rows]
 
     def queries(self, pixels: torch.Tensor, size: int) -> torch.Tensor:
         """(P n,) numbers, among the B V h w queries of the batch, of n query pixels; `size` is h w."""
@@ -181,10 +187,11 @@ class Tables:
 
 
 def _sharing(correspondences: Correspondences, batch: int, device: torch.device) -> list[SharingPairs]:
-    """The pairs by table; a query view that uses one table twice (two views) has its second pair in another group."""
-    members: dict[tuple[int, int], list[Pair]] = {}
-    for pair in correspondences.pairs:
-        turn = 0
+    """The pairs by table, those of a part of one by themselves; a query view that uses one table twice (two views) has
+    its second pair in another group."""
+    members: dict[tuple, list[Pair]] = {}
+    for number, pair in enumerate(correspondences.pairs):
+        turn = 0 if pair.rows is None else -1 - number
         while any(other.query_view == pair.query_view for other in members.get((pair.table, turn), ())):
             turn += 1
         members.setdefault((pair.table, turn), []).append(pair)
@@ -192,6 +199,7 @@ def _sharing(correspondences: Correspondences, batch: int, device: torch.device)
     return [
         SharingPairs(
             table,
+            None if group[0].rows is None else group[0].rows.to(device),
             (first + torch.tensor([pair.query_view for pair in group])).flatten().to(device),
             (first + torch.tensor([pair.key_view for pair in group])).flatten().to(device),
         )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvdiffusion_pack.geometry.cameras import pixel_grid
-from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
+from mvdiffusion_pack.geometry.correspondence import homography, panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
 from mvdiffusion_pack.geometry.neighbours import neighbours
 
@@ -39,7 +39,7 @@ def test_centre_samples_are_ray_casts(views, fov, pitch, size, stride):
     corr = panorama_correspondences(cameras, height, width)
     pixels = pixel_grid(width, height).reshape(-1, 2) * stride + stride // 2
     for pair in corr.pairs:
-        table = corr.tables[pair.table]
+        table = corr.table_of(pair)
         image, depth = ray_cast(cameras, pair.query_view, pair.key_view, pixels)
         inside = ((image > 0) & (image < torch.tensor(size))).all(1) & (depth > 1e-9)
         ambiguous = ((image.abs() < 1e-6) | ((image - torch.tensor(size)).abs() < 1e-6)).any(1) | (depth.abs() < 1e-6)
@@ -55,7 +55,7 @@ def test_neighbourhood_is_unit_steps_and_its_code_leads_back(views, fov):
     corr = panorama_correspondences(cameras, 8, 8)
     query = pixel_grid(8, 8).reshape(-1, 2) * 16 + 8
     for pair in corr.pairs:
-        table = corr.tables[pair.table]
+        table = corr.table_of(pair)
         steps = (table.coords - table.coords[:, CENTRE : CENTRE + 1]).round(decimals=6)
         assert set(map(tuple, steps[table.valid.all(1)].flatten(0, 1).tolist())) <= {
             (x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)
@@ -71,7 +71,7 @@ def test_neighbourhood_is_unit_steps_and_its_code_leads_back(views, fov):
 def test_what_lies_to_the_right_is_found_at_the_left_of_the_next_view():
     corr = panorama_correspondences(ring(8, 90, 128, 128), 16, 16)
     pair = next(pair for pair in corr.pairs if (pair.query_view, pair.key_view) == (0, 1))
-    table = corr.tables[pair.table]
+    table = corr.table_of(pair)
     row = 8 * 16
     right, left = table.valid[row + 12, CENTRE], table.valid[row + 2, CENTRE]
     assert right and not left
@@ -125,7 +125,7 @@ def test_samples_of_all_pairs_are_ray_casts(cameras, stride):
     corr = panorama_correspondences(cameras, height, width)
     pixels = pixel_grid(width, height).reshape(-1, 2) * stride + stride // 2
     for pair in corr.pairs:
-        table = corr.tables[pair.table]
+        table = corr.table_of(pair)
         query = pixels[table.query]
         image, depth = ray_cast(cameras, pair.query_view, pair.key_view, query)
         image = image[:, None] + STEPS * stride
@@ -143,7 +143,7 @@ def test_samples_of_all_pairs_are_ray_casts(cameras, stride):
 def test_every_query_reads_two_views(cameras):
     corr = panorama_correspondences(cameras, 8, 8)
     for view in range(cameras.views):
-        read = torch.cat([corr.tables[pair.table].query for pair in corr.pairs if pair.query_view == view])
+        read = torch.cat([corr.table_of(pair).query for pair in corr.pairs if pair.query_view == view])
         assert read.sort().values.tolist() == [query for query in range(64) for _ in range(2)]
 
 
@@ -170,7 +170,7 @@ def test_of_many_neighbours_those_are_read_that_see_the_point_and_nearest_their_
         read = torch.zeros_like(distance, dtype=torch.bool)
         for pair in corr.pairs:
             if pair.query_view == view:
-                read[pair.key_view, corr.tables[pair.table].query] = True
+                read[pair.key_view, corr.table_of(pair).query] = True
         farthest_read = distance.where(read, -torch.inf).amax(0)
         nearest_other = distance.where(~read, torch.inf).amin(0)
         assert (farthest_read <= nearest_other + 1e-5).all()
@@ -209,7 +209,7 @@ def test_no_neighbour_that_sees_a_point_is_left_for_one_that_does_not(views, fov
         reading = torch.zeros_like(seeing)
         for pair in corr.pairs:
             if pair.query_view == view:
-                table = corr.tables[pair.table]
+                table = corr.table_of(pair)
                 reading[table.query] += table.valid[:, CENTRE]
         assert (reading >= seeing.clamp(max=min(2, len(set(others))))).all()
 
@@ -220,6 +220,19 @@ def test_of_a_ring_every_query_reads_both_neighbours_in_order():
         other for view in range(8) for other in ((view - 1) % 8, (view + 1) % 8)
     ]
     assert all(torch.equal(table.query, torch.arange(64)) for table in corr.tables)
+
+
+@any_layout
+def test_pairs_of_one_homography_share_a_table_and_use_the_rows_that_are_theirs(cameras):
+    corr = panorama_correspondences(cameras, 8, 8)
+    of_pairs = [homography(cameras, pair.key_view, pair.query_view) for pair in corr.pairs]
+    for pair, matrix in zip(corr.pairs, of_pairs, strict=True):
+        for other, another in zip(corr.pairs, of_pairs, strict=True):
+            equal = torch.allclose(matrix, another, rtol=1e-9, atol=1e-9)
+            assert (pair.table == other.table) == equal
+    for number, table in enumerate(corr.tables):
+        used = torch.cat([corr.table_of(pair).query for pair in corr.pairs if pair.table == number])
+        assert torch.equal(used.unique(), table.query)
 
 
 def test_turned_pairs_of_three_rings_share_their_tables():

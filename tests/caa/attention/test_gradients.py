@@ -170,7 +170,7 @@ def test_little_is_kept_for_the_gradients():
     """Of the size of samples times channels, the plain way keeps several tensors, the fast one none."""
     corr, block = panorama_correspondences(ring(8, 90, 128, 128), 16, 16), block_of(128, torch.float32)
     tokens = features(1, 8, 16, 16, 128).float().requires_grad_()
-    samples = int(sum(corr.tables[pair.table].valid.sum() for pair in corr.pairs)) * 128 * 4
+    samples = int(sum(corr.table_of(pair).valid.sum() for pair in corr.pairs)) * 128 * 4
 
     def kept(fast: bool) -> int:
         return kept_by(lambda: block.transformer.attn1(tokens, block.transformer.norm1, Tables(corr, fast=fast), BANDS))
