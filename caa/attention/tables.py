@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from .reads import Reads, seen_codes
 from .softmax import HEAD, accumulation_dtype
 
 OUTSIDE = -3.0  # normalised coordinate whose bilinear taps all lie outside of any map
-PIECE = 2**16  # samples whose codes are held in float64 at once
+FLOAT64 = ("cpu", "cuda")  # devices that are known to have it
 T = TypeVar("T")
 
 
@@ -88,8 +88,7 @@ class Tables:
         samples, place = self.correspondences.tables[table], (table, like.dtype, like.device)
 
         def code() -> torch.Tensor:
-            parts = _codes(samples.code, samples.cosines, samples.valid, bands)
-            return torch.cat([part.to(like.dtype) for part in parts])
+            return _codes(samples.code, samples.cosines, samples.valid, bands, like, centred=False)
 
         return PlainTable(
             self._once(("query", *place), lambda: samples.query.to(like.device)),
@@ -123,13 +122,7 @@ class Tables:
         """(R, S, C) codes of the rows of `reads`, less their means over C; on the CPU where memory is short."""
 
         def make() -> torch.Tensor:
-            seen = seen_codes(self.correspondences)
-            codes = torch.empty(*seen[0].shape[:2], like.shape[-1], dtype=like.dtype)
-            first = 0
-            for part in _codes(*seen, bands):
-                codes[first : first + len(part)] = part - part.mean(-1, keepdim=True)
-                first += len(part)
-            return codes
+            return _codes(*seen_codes(self.correspondences), bands, like, centred=True)
 
         return self._kept_code(("centred", like.dtype, like.device, tuple(bands.tolist())), make, like)
 
@@ -208,11 +201,19 @@ def _sharing(correspondences: Correspondences, batch: int, device: torch.device)
 
 
 def _codes(
-    code: torch.Tensor, cosines: torch.Tensor | None, valid: torch.Tensor, bands: torch.Tensor
-) -> Iterator[torch.Tensor]:
-    """(n, S, C) position codes of a table's numbers, zero where invalid, in pieces: float64 never holds all."""
-    rows = max(1, PIECE // code.shape[1])
-    for first in range(0, max(1, len(code)), rows):  # at least one piece, if an empty one
-        part = slice(first, first + rows)
-        halves = None if cosines is None else cosines[part]
-        yield position_code(code[part], bands, halves) * valid[part][..., None]
+    numbers: torch.Tensor,
+    cosines: torch.Tensor | None,
+    valid: torch.Tensor,
+    bands: torch.Tensor,
+    like: torch.Tensor,
+    centred: bool,
+) -> torch.Tensor:
+    """(n, S, C) position codes of (n, S, 2) numbers in the dtype of `like`, zero where invalid.
+
+    They are made where the features are, if that has float64; else on the CPU.
+    """
+    place = like.device if like.device.type in FLOAT64 else torch.device("cpu")
+    numbers, valid, cosines = numbers.to(place), valid.to(place), None if cosines is None else cosines.to(place)
+    codes = position_code(numbers, bands, cosines, like.dtype, centred)
+    codes[~valid] = 0
+    return codes
