@@ -1,8 +1,9 @@
 """Who reads what, as weighted sums of rows: from sources to samples and queries, and back for gradients.
 
-The rows that are read, *sources*, are the pixels of a batch and behind them position codes. A sample is a sum of five
-of them: four pixels and its code. All sums are `embedding_bag`, of one head at a time: 32 channels of all rows are few
-enough for a processor's caches, and nothing of the size of samples times channels is ever there.
+The rows that are read, *sources*, are the pixels of a batch and, where they are projected, position codes behind them.
+A sample is a sum of its terms: four pixels, and its code. All sums are `embedding_bag`, of one head at a time: 32
+channels of all rows are few enough for a processor's caches, and nothing of the size of samples times channels is ever
+there.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOptionalMemberAccess=false
@@ -20,7 +21,6 @@ from .reads import Reads, ends_of
 from .softmax import HEAD
 
 BAGS = ("cpu", "cuda")  # devices that are known to have embedding_bag
-TERMS = 5  # sources of a sample
 
 
 def weighted_sums(
@@ -59,22 +59,24 @@ class Back(NamedTuple):
 class Piece:
     """What Q queries of a batch read: I entries (a query, a key view, a row of `Reads`) of S samples, by query.
 
-    pixels: M, how many of the sources are pixels; the others are codes, S for each of `rows`. sources: how many in all.
-    queries: (Q,) which queries of the batch, and rows: (R',) which rows of `Reads`, int64; None: all, in order.
-    query: (I,) int32, the place in `queries` of each entry's, ascending.
+    coded: whether codes are sources, S for each row of `Reads`; if not, unprojected.py sees to them.
+    pixels: M, how many of the sources are pixels. sources: how many there are in all.
+    queries: (Q,) int64, which queries of the batch; None: all, in order.
+    query: (I,) int32, the place in `queries` of each entry's, ascending. row: (I,) int64, its row of `Reads`.
     entries: (Q, E) int64, the entries of each query; I where it has fewer than E.
     valid: (I, S) bool. unseen: (Q,), see `Reads`.
-    source: (5 I S,) int32, the sources of samples. head_source: the same, times the number of heads. weight: (5 I S,),
-        by which they count.
+    source: (T I S,) int32, the sources of samples, T of each. head_source: the same, times the number of heads.
+        weight: (T I S,), by which they count.
     sample_ends: (I S + 1,), query_ends: (Q + 1,) int32, where the samples and the queries begin in them.
     heads: how many. at_once: how many bytes of samples, or of rows that are read, may be there at once.
     """
 
+    coded: bool
     pixels: int
     sources: int
     queries: torch.Tensor | None
-    rows: torch.Tensor | None
     query: torch.Tensor
+    row: torch.Tensor
     entries: torch.Tensor
     valid: torch.Tensor
     unseen: torch.Tensor
@@ -87,43 +89,48 @@ class Piece:
     at_once: int
 
     @staticmethod
-    def of(reads: Reads, panoramas: int, heads: int, views: range, at_once: int) -> Piece:
-        """What the queries of these views read, in a batch of that many panoramas."""
+    def of(reads: Reads, panoramas: int, heads: int, views: range, at_once: int, coded: bool) -> Piece:
+        """What the queries of these views read, in a batch of that many panoramas. coded: codes are sources."""
         device, samples = reads.pixel.device, reads.pixel.shape[1]
         size, whole = len(reads.unseen) // reads.views, len(views) == reads.views
         own = slice(views.start * size, views.stop * size)
         entry_row = reads.entry_row[own]
         used = entry_row >= 0
         row, key_view, query = entry_row[used].long(), reads.entry_view[own][used].long(), used.nonzero()[:, 0]
-        rows, place = (None, row) if whole else row.unique(return_inverse=True)
         panorama = torch.arange(panoramas, device=device)[:, None]
         queries = torch.arange(own.start, own.stop, device=device) + panorama * (reads.views * size)
         query = (query + panorama * (own.stop - own.start)).flatten()
         key_view = (key_view + panorama * reads.views).flatten()
-        row, place = row.repeat(panoramas), place.repeat(panoramas)
-        pixels = panoramas * reads.views * size
-        code = pixels + place[:, None] * samples + torch.arange(samples, device=device)
-        source = torch.cat((key_view[:, None, None] * size + reads.pixel[row], code[..., None]), dim=-1)
-        valid = reads.valid[row]
-        weight = torch.cat((reads.weight[row], valid[..., None]), dim=-1).flatten()
-        first = ends_of(query, queries.numel())
+        row = row.repeat(panoramas)
+        pixels, valid = panoramas * reads.views * size, reads.valid[row]
+        source, weight = key_view[:, None, None] * size + reads.pixel[row], reads.weight[row]
+        if coded:
+            code = pixels + row[:, None] * samples + torch.arange(samples, device=device)
+            source, weight = torch.cat((source, code[..., None]), -1), torch.cat((weight, valid[..., None]), -1)
+        terms, first = source.shape[-1], ends_of(query, queries.numel())
         return Piece(
+            coded,
             pixels,
-            pixels + samples * len(reads.valid if whole else rows),
+            pixels + samples * len(reads.valid) * coded,
             None if whole else queries.flatten(),
-            rows,
             query.int(),
+            row,
             _by_query(query, first),
             valid,
             reads.unseen[own].repeat(panoramas),
             source.flatten().int(),
             (source.flatten() * heads).int(),
-            weight,
-            torch.arange(0, len(weight) + 1, TERMS, dtype=torch.int32, device=device),
-            (first * samples * TERMS).int(),
+            weight.flatten(),
+            torch.arange(0, source.numel() + 1, terms, dtype=torch.int32, device=device),
+            (first * samples * terms).int(),
             heads,
             at_once,
         )
+
+    @property
+    def terms(self) -> int:
+        """How many sources a sample has, T."""
+        return 5 if self.coded else 4
 
     @cached_property
     def back(self) -> Back:
@@ -131,10 +138,15 @@ class Piece:
         samples = self.valid.shape[1]
         terms = self.weight.nonzero()[:, 0]
         terms = terms[self.source[terms].argsort(stable=True)]
-        reader = terms // TERMS
+        reader = terms // self.terms
         ends = ends_of(self.source[terms].long(), self.sources).int()
         asker = (self.query.long()[reader // samples] * self.heads).int()
         return Back(reader.int(), asker, self.weight[terms], ends, int(ends[self.pixels]))
+
+    @cached_property
+    def places(self) -> torch.Tensor:
+        """(I,) int64, the place of each entry among the Q E that queries may have."""
+        return (self.entries.flatten() < len(self.row)).nonzero()[:, 0]
 
     @property
     def whole(self) -> bool:
@@ -145,10 +157,6 @@ class Piece:
         """(Q, C): those of this piece of (N, C) queries of the batch."""
         return queries if self.whole else queries.index_select(0, self.queries)
 
-    def codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """(R', S, C): those that this piece reads of the (R, S, C) codes of `Reads`, on its device."""
-        return (codes if self.whole else codes[self.rows.to(codes.device)]).to(self.source.device)
-
     def parts(self, maps: torch.Tensor) -> list[slice]:
         """The entries in parts, of as many as may be read of (sources, C) maps at once."""
         at_once = self.at_once // (self.valid.shape[1] * maps[0].nbytes)
@@ -156,8 +164,8 @@ class Piece:
 
     def samples(self, maps: torch.Tensor, entries: slice) -> torch.Tensor:
         """(n, S, C) what the samples of n entries are of (sources, C) maps."""
-        samples = self.valid.shape[1]
-        terms = slice(entries.start * samples * TERMS, entries.stop * samples * TERMS)
+        samples, terms = self.valid.shape[1], self.terms
+        terms = slice(entries.start * samples * terms, entries.stop * samples * terms)
         ends = self.sample_ends[: (entries.stop - entries.start) * samples + 1]
         sums = weighted_sums(maps, self.source[terms], self.weight[terms], ends, self.at_once)
         return sums.view(-1, samples, maps.shape[1])
@@ -168,7 +176,7 @@ class Piece:
 
     def by_query(self, maps: torch.Tensor, head: int, share: torch.Tensor) -> torch.Tensor:
         """(Q, 32) each query's samples of (sources, C) maps, summed by `share` (I, S)."""
-        weight = (share[..., None] * self.weight.view(*share.shape, TERMS)).flatten()
+        weight = (share[..., None] * self.weight.view(*share.shape, self.terms)).flatten()
         return weighted_sums(_head(maps, head), self.head_source, weight, self.query_ends, self.at_once)
 
     def from_queries(self, asked: torch.Tensor, head: int, share: torch.Tensor) -> torch.Tensor:

@@ -49,7 +49,7 @@ def position_code(
         if cosines is not None:
             code = code[:, half:].where(cosines.reshape(-1, 1)[part], code[:, :half])
         codes[part] = code - code.mean(1, keepdim=True) if centred else code
-    return codes.unflatten(0, numbers.shape[:-1])
+    return codes.view(*numbers.shape[:-1], codes.shape[1])
 
 
 def code_of_zero(bands: torch.Tensor) -> torch.Tensor:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
-from .bags import Piece, in_order
+from .bags import in_order
 from .compiled import attend_compiled
 from .headwise import attend_piece
 from .projected import Projected, Weights
 from .tables import Tables
+from .unprojected import Unprojected
 
 
 def attend_fast(
@@ -34,36 +34,26 @@ def _attend_sampling(
     """With the layers as they are, and what is kept for a run."""
     layers = tables.layers(layer, norm, features)
     pixels, projected = layers.project(features.flatten(0, 2)), tables.projected(layers, bands, features)
-    if projected is not None:
-        attended = _attend_together(pixels, projected, features, query, tables, norm.eps)
+    if projected is None:
+        codes = Unprojected(tables.codes(bands, features), *tables.matrices(layers, features))
+        attended = _attend_by_view(pixels, codes, features, query, tables, norm.eps)
     else:
-        parts, pieces = [], tables.pieces(features, together=False)
-        codes = tables.codes(bands, features)  # once: where memory is short they are made here
-        for piece in pieces:
-            own = layers.project_codes(piece.codes(codes), tables.memory)
-            parts.append(attend_piece(pixels, own, piece.asked(query), piece, norm.eps))
-        attended = in_order(pieces, parts)
+        attended = _attend_together(pixels, projected, features, query, tables, norm.eps)
     return attended + layers.value  # every value holds it, and the weights sum to one
 
 
 def _attend_learning(
     layer: Any, norm: Any, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
 ) -> torch.Tensor:
-    """With the weights as they are now. Where codes are too many to be projected at once, they are once more for the
-    gradients of each view, instead of being kept for them."""
+    """With the weights as they are now."""
     weights, codes = Weights.of(layer, norm, query.dtype), tables.codes(bands, features)
     pixels = weights.project(features.flatten(0, 2))
-
-    def of_piece(pixels: Projected, asked: torch.Tensor, piece: Piece) -> torch.Tensor:
-        return attend_piece(pixels, weights.project_codes(piece.codes(codes)), asked, piece, norm.eps)
-
-    if tables.memory.may_project(2 * codes.nbytes):
+    if tables.may_project(codes):
         projected = weights.project_codes(codes.to(features.device))
         attended = _attend_together(pixels, projected, features, query, tables, norm.eps)
     else:
-        pieces = tables.pieces(features, together=False)
-        parts = [checkpoint(of_piece, pixels, piece.asked(query), piece, use_reentrant=False) for piece in pieces]
-        attended = in_order(pieces, parts)
+        unprojected = Unprojected(codes, *weights.matrices())
+        attended = _attend_by_view(pixels, unprojected, features, query, tables, norm.eps)
     return attended + weights.value
 
 
@@ -72,7 +62,12 @@ def _attend_together(
 ) -> torch.Tensor:
     """All queries at once, over codes that are projected: by compiled kernels where they may be used."""
     attended = attend_compiled(query, pixels, codes, tables.reads(features), eps)
-    if attended is None:
-        (piece,) = tables.pieces(features, together=True)
-        attended = attend_piece(pixels, codes, query, piece, eps)
-    return attended
+    return attend_piece(pixels, codes, query, tables.whole(features), eps) if attended is None else attended
+
+
+def _attend_by_view(
+    pixels: Projected, codes: Unprojected, features: torch.Tensor, query: torch.Tensor, tables: Tables, eps: float
+) -> torch.Tensor:
+    """The queries of one view after the other, which bounds what is there of their samples."""
+    pieces = tables.by_view(features)
+    return in_order(pieces, [attend_piece(pixels, codes, piece.asked(query), piece, eps) for piece in pieces])

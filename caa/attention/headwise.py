@@ -18,9 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
+from . import unprojected
 from .bags import Piece
 from .projected import Projected
 from .softmax import HEAD, SCALE, accumulation_dtype, split_heads
+from .unprojected import Unprojected
 
 
 class Statistics(NamedTuple):
@@ -39,10 +41,36 @@ class Statistics(NamedTuple):
         return (self.logits - _of_entries(self.level, piece)).exp_()
 
 
-def attend_piece(pixels: Projected, codes: Projected, query: torch.Tensor, piece: Piece, eps: float) -> torch.Tensor:
-    """(Q, C) attended values, less W_v b, of (Q, C) queries over (M, C) pixels and (R', S, C) codes; differentiable."""
+def attend_piece(
+    pixels: Projected, codes: Projected | Unprojected, query: torch.Tensor, piece: Piece, eps: float
+) -> torch.Tensor:
+    """(Q, C) attended values, less W_v b, of (Q, C) queries over (M, C) pixels and (R, S, C) codes; differentiable.
+
+    Codes are projected where they are sources of the piece, else unprojected.
+    """
     wide = query.to(accumulation_dtype(query.dtype))
     return _Attention.apply(*pixels, *codes, wide, piece, eps).to(query.dtype)
+
+
+class _Sampled(NamedTuple):
+    """What keys or values are read from: (sources, C), and where codes are none of them, those (R, S, C) and the (C, C)
+    matrix that they would be projected by."""
+
+    sources: torch.Tensor
+    codes: torch.Tensor | None
+    matrix: torch.Tensor
+
+    def products(self, asked: torch.Tensor, piece: Piece) -> torch.Tensor:
+        """(heads, I, S) products of samples with what (Q, C) queries have, head by head."""
+        found = _products(self.sources, asked, piece)
+        return found if self.codes is None else found.add_(unprojected.products(self.codes, self.matrix, asked, piece))
+
+    def sums(self, share: torch.Tensor, like: torch.Tensor, piece: Piece) -> torch.Tensor:
+        """(Q, C) as `like`: each query's samples, summed by `share` (heads, I, S)."""
+        found = _by_head(lambda head: piece.by_query(self.sources, head, share[head]), like)
+        return (
+            found if self.codes is None else found.add_(unprojected.sums(self.codes, self.matrix, share, piece, like))
+        )
 
 
 class _Attention(torch.autograd.Function):
@@ -54,35 +82,38 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *arguments):
         *maps, query, piece, eps = arguments
-        kept = []
+        kept, codes = [], None if piece.coded else maps[3]
 
-        def sources(number: int) -> torch.Tensor:
-            joined = _joined(maps[number], maps[number + 3], query.dtype)
+        def sampled(number: int) -> _Sampled:
+            pixels, own = maps[number], maps[number + 3]
+            sources = _joined(pixels, own, query.dtype) if piece.coded else pixels.to(query.dtype)
             if any(ctx.needs_input_grad):  # else one at a time is there
-                kept.append(joined)
-            return joined
+                kept.append(sources)
+            return _Sampled(sources, codes, own)
 
-        scale = _scales(sources(0), piece, eps)
-        statistics = _statistics(sources(1), query, piece, scale)
-        shares, values = statistics.shares(piece).mul_(scale), sources(2)
-        attended = _by_head(lambda head: piece.by_query(values, head, shares[head]), query)
+        scale = _scales(sampled(0), piece, eps)
+        statistics = _statistics(sampled(1).products(query, piece).mul_(scale * SCALE), piece, scale)
+        shares = statistics.shares(piece).mul_(scale)
+        attended = sampled(2).sums(shares, query, piece)
         ctx.piece, ctx.dtype, ctx.codes = piece, maps[0].dtype, maps[3].shape
-        ctx.save_for_backward(*kept, query, *statistics, attended)
+        ctx.save_for_backward(*kept, *(() if piece.coded else maps[3:]), query, *statistics, attended)
         return attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        *sources, query, logits, level, scale, attended = ctx.saved_tensors
-        statistics, pixels = Statistics(logits, level, scale), ctx.piece.pixels
-        of = _gradients(Projected(*sources), query, ctx.piece, statistics, attended, gradient.contiguous())
+        *read, query, logits, level, scale, attended = ctx.saved_tensors
+        piece, pixels, statistics = ctx.piece, ctx.piece.pixels, Statistics(logits, level, scale)
+        codes, *matrices = (None, None, None) if piece.coded else read[3:]
+        maps = [_Sampled(of, codes, matrix) for of, matrix in zip(read[:3], [None, *matrices], strict=True)]
+        of = _gradients(*maps, query, piece, statistics, attended, gradient.contiguous())
         key, value = of.key.to(ctx.dtype), of.value.to(ctx.dtype)
-        of_codes = None, key[pixels:].view(ctx.codes), value[pixels:].view(ctx.codes)
-        return of.centred.to(ctx.dtype), key[:pixels], value[:pixels], *of_codes, of.query, None, None
+        of_codes = [key[pixels:].view(ctx.codes), value[pixels:].view(ctx.codes)] if piece.coded else of.matrices
+        return of.centred.to(ctx.dtype), key[:pixels], value[:pixels], None, *of_codes, of.query, None, None
 
 
 def _joined(pixels: torch.Tensor, codes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(sources, C): (M, C) pixels and behind them (R', S, C) codes."""
+    """(sources, C): (M, C) pixels and behind them (R, S, C) codes."""
     codes = codes.flatten(0, 1)
     joined = pixels.new_empty(len(pixels) + len(codes), pixels.shape[1], dtype=dtype)
     joined[: len(pixels)], joined[len(pixels) :] = pixels, codes
@@ -90,25 +121,29 @@ def _joined(pixels: torch.Tensor, codes: torch.Tensor, dtype: torch.dtype) -> to
 
 
 class _Gradients(NamedTuple):
-    """centred: (M, C), of pixels alone. key, value: (sources, C). query: (Q, C)."""
+    """centred: (M, C), of pixels alone. key, value: (sources, C). query: (Q, C). matrices: of keys and values, (C, C)
+    each, where codes are unprojected."""
 
     centred: torch.Tensor
     key: torch.Tensor
     value: torch.Tensor
     query: torch.Tensor
+    matrices: list[torch.Tensor]
 
 
 def _gradients(
-    maps: Projected,
+    centred: _Sampled,
+    keys: _Sampled,
+    values: _Sampled,
     query: torch.Tensor,
     piece: Piece,
     statistics: Statistics,
     attended: torch.Tensor,
     gradient: torch.Tensor,
 ) -> _Gradients:
-    """Those of (sources, C) maps and (Q, C) queries, for the (Q, C) gradient of what was attended."""
+    """Those of what was read and of (Q, C) queries, for the (Q, C) gradient of what was attended."""
     heads, scale = query.shape[1] // HEAD, statistics.scale
-    shares, along = statistics.shares(piece), _products(maps.value, gradient, piece).mul_(scale)
+    shares, along = statistics.shares(piece), values.products(gradient, piece).mul_(scale)
     mean = (gradient * attended).unflatten(1, (heads, HEAD)).sum(-1).T
     of_logits = (along - _of_entries(mean, piece)).mul_(shares)
     # The scale is a factor of the logits and of the values, and falls with z: d scale = -scale^3 z dz / C.
@@ -116,22 +151,42 @@ def _gradients(
     of_z = piece.pixel_weights((of_scale * scale.square()).mul_(-1 / query.shape[1]))
     of_logits.mul_(scale * SCALE)
     shares.mul_(scale)
+    matrices, codes = [], keys.codes
+    if codes is not None:
+        ways = (keys.matrix, of_logits, query), (values.matrix, shares, gradient)
+        matrices = [unprojected.of_matrix(codes, share, asked, piece).to(matrix) for matrix, share, asked in ways]
     return _Gradients(
-        _by_head(lambda head: piece.from_samples(piece.samples_of_head(maps.centred, head), of_z), query),
+        _by_head(lambda head: piece.from_samples(_of_head(centred, piece, head), of_z), query),
         _by_head(lambda head: piece.from_queries(query, head, of_logits[head]), query),
         _by_head(lambda head: piece.from_queries(gradient, head, shares[head]), query),
-        _by_head(lambda head: piece.by_query(maps.key, head, of_logits[head]), query),
+        keys.sums(of_logits, query, piece),
+        matrices,
     )
 
 
-def _scales(centred: torch.Tensor, piece: Piece, eps: float) -> torch.Tensor:
-    """(I, S) 1 / spread of what samples are of (sources, C) centred vectors."""
-    parts = [torch.linalg.vector_norm(piece.samples(centred, part), dim=-1) for part in piece.parts(centred)]
-    return torch.cat(parts).square_().div_(centred.shape[1]).add_(eps).rsqrt_()
+def _of_head(centred: _Sampled, piece: Piece, head: int) -> torch.Tensor:
+    """(I S, 32) one head's channels of what samples are of centred vectors."""
+    samples = piece.samples_of_head(centred.sources, head)
+    if centred.codes is None:
+        return samples
+    codes = centred.codes[..., head * HEAD : (head + 1) * HEAD]
+    return samples.add_(unprojected.codes_of(codes, piece.row, samples).flatten(0, 1))
 
 
-def _statistics(keys: torch.Tensor, query: torch.Tensor, piece: Piece, scale: torch.Tensor) -> Statistics:
-    logits = _products(keys, query, piece).mul_(scale * SCALE).masked_fill_(~piece.valid, -torch.inf)
+def _scales(centred: _Sampled, piece: Piece, eps: float) -> torch.Tensor:
+    """(I, S) 1 / spread of what samples are of centred vectors."""
+    parts = []
+    for part in piece.parts(centred.sources):
+        samples = piece.samples(centred.sources, part)
+        if centred.codes is not None:
+            samples.add_(unprojected.codes_of(centred.codes, piece.row[part], samples))
+        parts.append(torch.linalg.vector_norm(samples, dim=-1))
+    return torch.cat(parts).square_().div_(centred.sources.shape[1]).add_(eps).rsqrt_()
+
+
+def _statistics(logits: torch.Tensor, piece: Piece, scale: torch.Tensor) -> Statistics:
+    """Those of (heads, I, S) logits, of invalid samples, too."""
+    logits.masked_fill_(~piece.valid, -torch.inf)
     highest = _by_query(logits.amax(-1), piece, -torch.inf).amax(-1)
     highest = torch.where(piece.unseen > 0, highest.clamp(min=0), highest)
     total = _by_query((logits - _of_entries(highest, piece)).exp_().sum(-1), piece, 0).sum(-1)

@@ -56,6 +56,11 @@ class Layers:
         value = (self.layer.to_v(normed) - self.value) * spread
         return Projected((x - mean).to(x.dtype), key.to(x.dtype), value.to(x.dtype))
 
+    def matrices(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What centred vectors would be multiplied by, (C, C) each, for (..., C) `like`: what unit vectors become."""
+        of_units = self.project(torch.eye(like.shape[-1], dtype=like.dtype, device=like.device))
+        return of_units.key, of_units.value
+
     def project_codes(self, codes: torch.Tensor, memory: Memory) -> Projected:
         """(n, S, C) codes less their means, as many at once as `memory` allows; their `centred` is `codes`."""
         if not len(codes):
@@ -85,6 +90,10 @@ class Weights:
         """(..., C) vectors."""
         centred = (x - x.mean(-1, keepdim=True, dtype=accumulation_dtype(x.dtype))).to(self.to_key.dtype)
         return self.project_codes(centred)
+
+    def matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What centred vectors are multiplied by, (C, C) each."""
+        return self.to_key.mT, self.to_value.mT
 
     def project_codes(self, codes: torch.Tensor) -> Projected:
         """(..., C) codes less their means."""

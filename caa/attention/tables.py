@@ -16,6 +16,7 @@ from .projected import Layers, Projected
 from .reads import Reads, seen_codes
 from .softmax import HEAD, accumulation_dtype
 
+PER_QUERY = 8  # codes for a query, of which more are not worth projecting: it would not pay within a few steps
 OUTSIDE = -3.0  # normalised coordinate whose bilinear taps all lie outside of any map
 FLOAT64 = ("cpu", "cuda")  # devices that are known to have it
 T = TypeVar("T")
@@ -101,17 +102,22 @@ class Tables:
         dtype = accumulation_dtype(like.dtype)
         return self._once(("reads", dtype, like.device), lambda: Reads.of(self.correspondences, dtype, like.device))
 
-    def pieces(self, like: torch.Tensor, together: bool) -> list[Piece]:
-        """Who reads what of `reads` in a batch of (B V, h, w, C) features: all together, or each view by itself."""
+    def whole(self, like: torch.Tensor) -> Piece:
+        """Who reads what of `reads` in a batch of (B V, h, w, C) features, codes being sources."""
+        return self._pieces(like, [range(self.correspondences.views)], coded=True)[0]
+
+    def by_view(self, like: torch.Tensor) -> list[Piece]:
+        """The same for the queries of each view by itself, without the codes."""
+        return self._pieces(like, [range(view, view + 1) for view in range(self.correspondences.views)], coded=False)
+
+    def _pieces(self, like: torch.Tensor, parts: list[range], coded: bool) -> list[Piece]:
+        panoramas, heads = len(like) // self.correspondences.views, like.shape[-1] // HEAD
 
         def make() -> list[Piece]:
-            reads, views = self.reads(like), self.correspondences.views
-            parts = [range(views)] if together else [range(view, view + 1) for view in range(views)]
-            return [Piece.of(reads, panoramas, heads, part, self.memory.piece_bytes) for part in parts]
+            reads, at_once = self.reads(like), self.memory.piece_bytes
+            return [Piece.of(reads, panoramas, heads, part, at_once, coded) for part in parts]
 
-        panoramas, heads = len(like) // self.correspondences.views, like.shape[-1] // HEAD
-        key = "pieces", panoramas, heads, together, accumulation_dtype(like.dtype), like.device
-        return self._once(key, make)
+        return self._once(("pieces", panoramas, heads, coded, accumulation_dtype(like.dtype), like.device), make)
 
     def query_code(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """(C,) the code of queries; of depth, whose code is half as long, it is zero."""
@@ -132,17 +138,30 @@ class Tables:
         return self._once_sampling(("layers", layer, like.dtype, like.device), lambda: Layers.of(layer, norm, like))
 
     @torch.no_grad()
+    def matrices(self, layers: Layers, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `layers` would multiply codes by, (C, C) for keys and for values."""
+        return self._once_sampling(("matrices", layers.layer, like.dtype, like.device), lambda: layers.matrices(like))
+
+    @torch.no_grad()
     def projected(self, layers: Layers, bands: torch.Tensor, like: torch.Tensor) -> Projected | None:
-        """The codes of `codes`, projected for a sampling run; None where memory is short: they are at each use."""
+        """The codes of `codes`, projected for a sampling run; None where they are better left as they are."""
 
         def make() -> Projected | None:
             codes = self.codes(bands, like)
-            on_device = codes.device == like.device
-            if not (on_device and self.memory.keep_projected(2 * codes.numel() * codes.element_size())):
-                return None
-            return layers.project_codes(codes, self.memory)
+            fits = self.may_project(codes) and codes.device == like.device
+            return (
+                layers.project_codes(codes, self.memory)
+                if fits and self.memory.keep_projected(2 * codes.nbytes)
+                else None
+            )
 
         return self._once_sampling(("projected", layers.layer, like.dtype, like.device), make)
+
+    def may_project(self, codes: torch.Tensor) -> bool:
+        """Whether (R, S, C) codes are few enough to be projected: for the memory, and for a processor's time."""
+        size = self.correspondences
+        few = codes.device.type != "cpu" or codes[..., 0].numel() <= PER_QUERY * size.views * size.height * size.width
+        return few and self.memory.may_project(2 * codes.nbytes)
 
     def _once(self, key: tuple, make: Callable[[], T]) -> T:
         """What follows from cameras alone: normal tensors even in inference mode, so that training may use them."""

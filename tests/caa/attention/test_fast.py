@@ -60,8 +60,20 @@ def test_one_sample_and_many_neighbours_agree():
     assert_agree(attended(corr, x), attended(corr, x, fast=False), 1e-10)
 
 
-def test_queries_that_see_nothing_in_any_view_agree():
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_codes_that_are_too_many_to_be_projected_agree(layout, monkeypatch):
+    monkeypatch.setattr(tables, "PER_QUERY", 0)
+    cameras = LAYOUTS[layout](100, 4)
+    corr = panorama_correspondences(cameras, cameras.height // 8, cameras.width // 8)
+    x, few = features(2, cameras.views, 96, corr.height, corr.width), Memory(piece_bytes=2**16)
+    assert_agree(attended(corr, x), attended(corr, x, fast=False), 1e-10)
+    assert_agree(attended(corr, x, memory=few), attended(corr, x, fast=False), 1e-10)
+
+
+@pytest.mark.parametrize("per_query", [0, 8], ids=["unprojected", "projected"])
+def test_queries_that_see_nothing_in_any_view_agree(per_query, monkeypatch):
     """A ring too narrow to overlap: every key is invalid."""
+    monkeypatch.setattr(tables, "PER_QUERY", per_query)
     corr = panorama_correspondences(ring(4, 30, 64, 64), 8, 8)
     assert not any(table.valid.any() for table in corr.tables)
     x = features(1, 4, 64, 8, 8)
@@ -87,7 +99,7 @@ def test_logits_far_below_zero_agree(sampling):
 def test_codes_that_are_not_kept_are_not_made_for_each_view(sampling, monkeypatch):
     corr, made = panorama_correspondences(ring(4, 100, 64, 64), 8, 8), []
     codes = tables._codes
-    monkeypatch.setattr(tables, "_codes", lambda *given: made.append(1) or codes(*given))
+    monkeypatch.setattr(tables, "_codes", lambda *given, **how: made.append(1) or codes(*given, **how))
     nothing = Memory(code_bytes=0, projected_bytes=0, waiting_bytes=0)
     attended(corr, features(1, 4, 32, 8, 8), memory=nothing, sampling=sampling)
     assert len(made) <= 2  # sampling asks once more whether there is room for them projected
