@@ -1,6 +1,7 @@
 """What CAA costs: one UNet step of all views with the blocks, against the same step without them.
 
     python benchmarks/sampling.py            a ring of 8 views of 64 x 64 latents
+    python benchmarks/sampling.py sphere     14 views all around, of 32 x 32 latents
     python benchmarks/sampling.py depth      12 views of 24 x 32 latents with depth
     python benchmarks/sampling.py growth     rings of 8 to 64 views of 8 x 8 latents
     python benchmarks/sampling.py windows    150 views of 24 x 32 latents with depth, 12 at once: memory alone
@@ -226,8 +227,14 @@ def live_preview(cameras, side: int, step: float) -> None:
 def scenes(arguments) -> Iterator[tuple[str, Steps]]:
     """The scenes to be measured, with their names."""
     from mvdiffusion_pack.caa.weights.kinds import DEPTH, PANORAMA
-    from mvdiffusion_pack.geometry.layouts import ring
+    from mvdiffusion_pack.geometry.layouts import ring, sphere
 
+    if arguments.scene == "sphere":
+        side = arguments.latent or 32
+        views = arguments.views or 8
+        cameras = sphere(views, 90, 8 * side, 8 * side)
+        yield f"sphere, {cameras.views} views of {side} x {side}", Steps(arguments, PANORAMA, cameras, (side, side))
+        return
     if arguments.scene == "depth":
         views = arguments.views or 12
         yield f"depth, {views} views of 24 x 32", Steps(arguments, DEPTH, wall(views, 256, 192), (24, 32))
@@ -241,8 +248,8 @@ def scenes(arguments) -> Iterator[tuple[str, Steps]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scene", nargs="?", choices=("ring", "depth", "growth", "windows"), default="ring")
-    parser.add_argument("--latent", type=int, help="latent height and width of a ring: pixels / 8, a multiple of 8")
+    parser.add_argument("scene", nargs="?", choices=("ring", "sphere", "depth", "growth", "windows"), default="ring")
+    parser.add_argument("--latent", type=int, help="latent height and width of a panorama's views: pixels / 8, a multiple of 8")
     parser.add_argument("--views", type=int)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["published", "fast"], help="how blocks attend")
     parser.add_argument("--repeats", type=int, default=3)

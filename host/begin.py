@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from comfy.model_management import get_free_memory
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
+from ..caa.attention.kept import KEPT
 from ..caa.blocks import CAA
 from ..geometry.scene import Scene
 from ..geometry.sequence.windows import Window
@@ -80,6 +82,7 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     finally:
         options.pop(WINDOWS, None)
+        KEPT.rest(get_free_memory(torch.device("cpu")))
 
 
 def prepare_for_window(executor, model, noise_shape, conds, *args, **kwargs):

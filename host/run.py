@@ -13,11 +13,11 @@ import comfy.model_management
 import torch
 from einops import rearrange
 
+from ..caa.attention.kept import KEPT
 from ..caa.attention.memory import Memory
 from ..caa.attention.tables import Tables
 from ..caa.blocks import CAA
 from ..caa.condition import condition_features
-from ..geometry.correspondence import Correspondences
 from ..geometry.scene import Scene
 from ..geometry.sequence.windows import Window
 from .inject import RUN
@@ -68,12 +68,8 @@ class Run:
         """
         if (height, width) not in self._tables:
             fast, memory = self.attention == "auto", self._allowance.on(device)
-            self._tables[height, width] = Tables(self.correspondences(height, width), memory, fast, sampling=True)
+            self._tables[height, width] = KEPT.tables(self.cameras, height, width, fast, memory)
         return self._tables[height, width]
-
-    def correspondences(self, height: int, width: int) -> Correspondences:
-        """Which points of the views correspond, at one feature size."""
-        return self.cameras.correspondences(height, width)
 
     def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """What stands at site `name`; (B V, C, h, w) features, views within panoramas.

@@ -35,18 +35,23 @@ class Layers:
 
     So LoRAs, paging and quantised weights work: W (g x') is spread(x) (W norm(x) - W b).
     key, value: (1, C), W_k b and W_v b, what a sample that sees nothing has and every other one has, too.
+    mark: (2, C) key and value of a vector of no meaning: other weights have others.
     """
 
     layer: Any
     norm: Any
     key: torch.Tensor
     value: torch.Tensor
+    mark: torch.Tensor
 
     @staticmethod
     def of(layer: Any, norm: Any, like: torch.Tensor) -> Layers:
         """For vectors of the dtype and on the device of (..., C) `like`."""
-        normed = norm(like.new_zeros(1, like.shape[-1]))
-        return Layers(layer, norm, layer.to_k(normed), layer.to_v(normed))
+        vectors = like.new_zeros(2, like.shape[-1])
+        vectors[1] = torch.arange(like.shape[-1]).sin()
+        normed = norm(vectors)
+        (key, of_mark), (value, also) = layer.to_k(normed).split(1), layer.to_v(normed).split(1)
+        return Layers(layer, norm, key, value, torch.cat((of_mark, also)))
 
     def project(self, x: torch.Tensor) -> Projected:
         """(..., C) vectors, in their dtype."""

@@ -3,7 +3,7 @@
 # pyright: reportArgumentType=false
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import NamedTuple
 
@@ -55,14 +55,18 @@ class Reads:
     entry_view: torch.Tensor
 
     @staticmethod
-    def of(correspondences: Correspondences, dtype: torch.dtype, device: torch.device) -> Reads:
-        """Computed in float64 on the CPU; weights come in `dtype`, everything on `device`."""
+    def of(correspondences: Correspondences, dtype: torch.dtype) -> Reads:
+        """Computed in float64 on the CPU; weights come in `dtype`."""
         seen, size = _seen(correspondences), (correspondences.height, correspondences.width)
         taps, valid = zip(*((_taps(table, *size), table.valid) for table in seen), strict=True)
         pixel, weight = (torch.cat(part) for part in zip(*taps, strict=True))
         tensors = [pixel, weight.to(dtype), torch.cat(valid), _unseen(correspondences).to(dtype)]
         tensors += _entries(correspondences)
-        return Reads(correspondences.views, *(tensor.to(device) for tensor in tensors))
+        return Reads(correspondences.views, *tensors)
+
+    def to(self, device: torch.device) -> Reads:
+        """The same on a device."""
+        return Reads(self.views, *(getattr(self, field.name).to(device) for field in fields(self)[1:]))
 
     @cached_property
     def pixel_readers(self) -> Readers:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, is_dataclass
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -16,7 +17,8 @@ from .projected import Layers, Projected
 from .reads import Reads, seen_codes
 from .softmax import HEAD, accumulation_dtype
 
-PER_QUERY = 8  # codes for a query, of which more are not worth projecting: it would not pay within a few steps
+PER_QUERY = 4  # codes for a query, of which more are not projected: it would not pay within a few steps
+CODES = "code", "centred"  # of the plain and of the fast way
 OUTSIDE = -3.0  # normalised coordinate whose bilinear taps all lie outside of any map
 FLOAT64 = ("cpu", "cuda")  # devices that are known to have it
 T = TypeVar("T")
@@ -79,6 +81,27 @@ class Tables:
         self.memory = memory or Memory()
         self.fast, self.sampling = fast, sampling
         self._made: dict[tuple, Any] = {}
+        self._of_layers: WeakKeyDictionary[Any, dict[tuple, Any]] = WeakKeyDictionary()
+        self._layers: dict[tuple, Layers] = {}  # of this run
+
+    def begin(self, memory: Memory) -> None:
+        """Begins another sampling run, of which `memory` is the allowance: what there is of an earlier one counts."""
+        self.memory = memory
+        memory.code_bytes -= sum(nbytes(item) for key, item in self._made.items() if key[0] in CODES)
+        memory.projected_bytes -= sum(nbytes(item) for items in self._of_layers.values() for item in items.values())
+
+    def rest(self, left: int) -> int:
+        """Ends a run: gives back what is on a card, or what would take more than `left` bytes; returns what stays."""
+        self._layers.clear()
+        taken = 0
+        for items in (self._made, *self._of_layers.values()):
+            for key, item in sorted(items.items(), key=lambda entry: nbytes(entry[1])):
+                size = nbytes(item)
+                if on_cpu(item) and taken + size <= left:
+                    taken += size
+                else:
+                    del items[key]
+        return taken
 
     def sharing(self, batch: int, device: torch.device) -> list[SharingPairs]:
         """All pairs of a batch of that many panoramas, grouped."""
@@ -94,13 +117,14 @@ class Tables:
         return PlainTable(
             self._once(("query", *place), lambda: samples.query.to(like.device)),
             self._once(("grid", *place), lambda: self._grid(samples, like)),
-            self._kept_code(("code", *place, tuple(bands.tolist())), code, like).to(like.device),
+            self._kept_code((CODES[0], *place, tuple(bands.tolist())), code, like).to(like.device),
         )
 
     def reads(self, like: torch.Tensor) -> Reads:
         """All tables as the fast attention reads them, on the device of `like`."""
-        dtype = accumulation_dtype(like.dtype)
-        return self._once(("reads", dtype, like.device), lambda: Reads.of(self.correspondences, dtype, like.device))
+        dtype, device = accumulation_dtype(like.dtype), like.device
+        made = self._once(("reads", dtype, "cpu"), lambda: Reads.of(self.correspondences, dtype))
+        return made if device.type == "cpu" else self._once(("reads", dtype, device), lambda: made.to(device))
 
     def whole(self, like: torch.Tensor) -> Piece:
         """Who reads what of `reads` in a batch of (B V, h, w, C) features, codes being sources."""
@@ -130,32 +154,39 @@ class Tables:
         def make() -> torch.Tensor:
             return _codes(*seen_codes(self.correspondences), bands, like, centred=True)
 
-        return self._kept_code(("centred", like.dtype, like.device, tuple(bands.tolist())), make, like)
+        return self._kept_code((CODES[1], like.dtype, like.device, tuple(bands.tolist())), make, like)
 
     @torch.no_grad()
     def layers(self, layer: Any, norm: Any, like: torch.Tensor) -> Layers:
-        """What projects while sampling: the layer behind its norm, as they are."""
-        return self._once_sampling(("layers", layer, like.dtype, like.device), lambda: Layers.of(layer, norm, like))
+        """What projects while sampling: the layer behind its norm, as they are.
+
+        What an earlier run kept of other weights is given up.
+        """
+        key = id(layer), like.dtype, like.device
+        if key not in self._layers:
+            layers = self._layers[key] = Layers.of(layer, norm, like)
+            mark = self._of_layers.setdefault(layer, {}).get(("mark", *key[1:]))
+            if mark is None or not torch.equal(mark, layers.mark):
+                self._of_layers[layer] = {("mark", *key[1:]): layers.mark}
+        return self._layers[key]
 
     @torch.no_grad()
     def matrices(self, layers: Layers, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What `layers` would multiply codes by, (C, C) for keys and for values."""
-        return self._once_sampling(("matrices", layers.layer, like.dtype, like.device), lambda: layers.matrices(like))
+        return self._once_of(layers, ("matrices", like.dtype, like.device), lambda: layers.matrices(like))
 
     @torch.no_grad()
     def projected(self, layers: Layers, bands: torch.Tensor, like: torch.Tensor) -> Projected | None:
         """The codes of `codes`, projected for a sampling run; None where they are better left as they are."""
 
-        def make() -> Projected | None:
+        def make() -> tuple[torch.Tensor, torch.Tensor] | None:
             codes = self.codes(bands, like)
-            fits = self.may_project(codes) and codes.device == like.device
-            return (
-                layers.project_codes(codes, self.memory)
-                if fits and self.memory.keep_projected(2 * codes.nbytes)
-                else None
-            )
+            may = self.may_project(codes) and codes.device == like.device
+            kept = may and self.memory.keep_projected(2 * codes.nbytes)
+            return layers.project_codes(codes, self.memory)[1:] if kept else None
 
-        return self._once_sampling(("projected", layers.layer, like.dtype, like.device), make)
+        found = self._once_of(layers, ("projected", like.dtype, like.device), make)
+        return None if found is None else Projected(self.codes(bands, like), *found)
 
     def may_project(self, codes: torch.Tensor) -> bool:
         """Whether (R, S, C) codes are few enough to be projected: for the memory, and for a processor's time."""
@@ -170,11 +201,14 @@ class Tables:
                 self._made[key] = make()
         return self._made[key]
 
-    def _once_sampling(self, key: tuple, make: Callable[[], T]) -> T:
-        """What the host's layers make, in the mode that they are called in."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+    def _once_of(self, layers: Layers, key: tuple, make: Callable[[], tuple[torch.Tensor, ...] | None]) -> Any:
+        """What the host's layers make, in the mode that they are called in; kept as normal tensors."""
+        items = self._of_layers[layers.layer]
+        if key not in items:
+            made = make()
+            with torch.inference_mode(False), torch.no_grad():
+                items[key] = made and tuple(part.clone() if part.is_inference() else part for part in made)
+        return items[key]
 
     def _grid(self, table: SampleTable, like: torch.Tensor) -> torch.Tensor:
         size = torch.tensor([self.correspondences.width, self.correspondences.height], dtype=torch.float64)
@@ -236,3 +270,24 @@ def _codes(
     codes = position_code(numbers, bands, cosines, like.dtype, centred)
     codes[~valid] = 0
     return codes
+
+
+def nbytes(item: Any) -> int:
+    """Of all tensors in what tables keep."""
+    return sum(tensor.nbytes for tensor in _tensors(item))
+
+
+def on_cpu(item: Any) -> bool:
+    """Whether all tensors in what tables keep are there."""
+    return all(tensor.device.type == "cpu" for tensor in _tensors(item))
+
+
+def _tensors(item: Any) -> Iterator[torch.Tensor]:
+    if isinstance(item, torch.Tensor):
+        yield item
+    elif is_dataclass(item):
+        for value in vars(item).values():
+            yield from _tensors(value)
+    elif isinstance(item, list | tuple):
+        for value in item:
+            yield from _tensors(value)
