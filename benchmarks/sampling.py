@@ -249,7 +249,7 @@ def scenes(arguments) -> Iterator[tuple[str, Steps]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", nargs="?", choices=("ring", "sphere", "depth", "growth", "windows"), default="ring")
-    parser.add_argument("--latent", type=int, help="latent height and width of a panorama's views: pixels / 8, a multiple of 8")
+    parser.add_argument("--latent", type=int, help="latent height and width of a view: pixels / 8, a multiple of 8")
     parser.add_argument("--views", type=int)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["published", "fast"], help="how blocks attend")
     parser.add_argument("--repeats", type=int, default=3)

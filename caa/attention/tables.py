@@ -141,7 +141,8 @@ class Tables:
             reads, at_once = self.reads(like), self.memory.piece_bytes
             return [Piece.of(reads, panoramas, heads, part, at_once, coded) for part in parts]
 
-        return self._once(("pieces", panoramas, heads, coded, accumulation_dtype(like.dtype), like.device), make)
+        key = "pieces", panoramas, heads, coded, self.memory.piece_bytes, accumulation_dtype(like.dtype), like.device
+        return self._once(key, make)
 
     def query_code(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """(C,) the code of queries; of depth, whose code is half as long, it is zero."""

@@ -19,6 +19,9 @@ from .memory import split
 from .softmax import HEAD
 
 
+LEAST = 64  # queries at once: with fewer, matrix products are too narrow for a processor
+
+
 class Unprojected(NamedTuple):
     """centred: (R, S, C) codes of the rows of `Reads`, less their means, on the device or waiting on the CPU.
 
@@ -79,7 +82,8 @@ def _blocks(codes: torch.Tensor, piece: Piece, like: torch.Tensor) -> Iterator[t
     """
     most, samples, channels = piece.entries.shape[1], piece.valid.shape[1], like.shape[1]
     row, vectors = F.pad(piece.row, (0, 1)), 2 * most * samples + channels // HEAD  # vectors: that a query needs
-    for part in split(slice(0, len(codes) and len(piece.entries)), piece.at_once // (vectors * like[:1].nbytes)):
+    at_once = max(LEAST, piece.at_once // (vectors * like[:1].nbytes))
+    for part in split(slice(0, len(codes) and len(piece.entries)), at_once):
         yield part, codes_of(codes, row[piece.entries[part]], like).flatten(1, 2)
 
 

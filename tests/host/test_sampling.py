@@ -172,6 +172,16 @@ def test_little_free_memory_changes_nothing_but_the_pieces(demo, monkeypatch, at
     assert len(free_bytes) == 1 and free_bytes[0] > 2**26
 
 
+def test_a_second_queue_finds_all_that_follows_from_cameras_made(demo, monkeypatch):
+    from mvdiffusion_pack.caa.attention import tables
+    from mvdiffusion_pack.geometry import panorama_views
+
+    first = demo.sample()
+    for module, name in ((tables, "_codes"), (panorama_views, "panorama_correspondences")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("made again"))
+    assert torch.equal(demo.sample(), first)
+
+
 def test_model_without_blocks_is_sampled_with_one_warning(demo, caplog):
     demo.sample(demo.without_blocks)
     assert sum("no MVDiffusion blocks" in record.message for record in caplog.records) == 1
