@@ -26,6 +26,11 @@ def check_pictures(pictures: torch.Tensor, name: str = "picture") -> None:
         raise InputError(f"there are NaN or infinite numbers in the {name}", "nan_pictures")
 
 
+def same_proportions(width: int, height: int, cameras: Cameras | Scene) -> bool:
+    """Whether pictures of a size have the proportions of the cameras' views, as well as whole pixels allow."""
+    return abs(width * cameras.height - height * cameras.width) <= max(cameras.width, cameras.height) / 2
+
+
 def view_planes(images: torch.Tensor, cameras: Cameras | Scene) -> torch.Tensor:
     """P * V images, panorama by panorama, as (V, P * 3, h, w) float32: of each view, all panoramas' colours.
 
@@ -38,7 +43,7 @@ def view_planes(images: torch.Tensor, cameras: Cameras | Scene) -> torch.Tensor:
     if count % cameras.views:
         problem = "too few images" if count < cameras.views else "the images are not a multiple of the cameras"
         raise InputError(f"{problem}: {count} images, {cameras.views} cameras")
-    if abs(width * cameras.height - height * cameras.width) > max(cameras.width, cameras.height) / 2:
+    if not same_proportions(width, height, cameras):
         raise InputError(
             f"the images are {width} x {height} pixels, which is not the aspect of the cameras' "
             f"{cameras.width} x {cameras.height}"

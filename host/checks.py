@@ -8,9 +8,11 @@ import comfy.model_sampling
 import torch
 
 from ..caa.weights.kinds import Kind
+from ..geometry.pictures import same_proportions
 from ..geometry.scene import Scene
+from .conditionings import ONE_EACH, check_conditionings
 from .inputs import check_given_images
-from .quirks import mixes_windows_up, pixels_per_latent
+from .quirks import holds_easy_cache, holds_self_attention_guidance, pixels_per_latent
 from .setup import Setup
 
 # By the kind of scene.
@@ -20,10 +22,6 @@ OTHER_SCENE = {
     "or outpainting weights",
     "panorama": "which know nothing of depth, and the cameras are Depth Cameras: load the authors' depth_gen.ckpt, "
     "or use Panorama Cameras",
-}
-NOISE_MASKS = {
-    "panorama": "put Equirect to Views on a panorama's mask, with the same cameras",
-    "sequence": "make one for all views, or one per view",
 }
 
 
@@ -60,20 +58,22 @@ def check_run(
             "Remove the Context Windows node from this MODEL."
         )
     if setup.windows:
-        _check_no_easy_cache(guider.model_options["transformer_options"])
+        _check_windows(guider.model_options["transformer_options"])
     check_given_images(guider, sampler, setup.cameras, noise.shape)
-    for name, conditionings in guider.conds.items():
-        for conditioning in conditionings or ():
-            _check_area(name, conditioning)
-            _check_text(name, conditioning, setup.cameras.views, noise.shape[0], _context_width(guider.model_patcher))
+    check_conditionings(guider, setup.cameras, noise.shape[0], bool(setup.windows))
 
 
-def _check_no_easy_cache(options: dict) -> None:
-    """Raises ValueError for the host's EasyCache, which would give one window what it has kept of another."""
-    if mixes_windows_up(options):
+def _check_windows(options: dict) -> None:
+    """Raises ValueError for nodes of the host that would give one window what they have kept of another."""
+    if holds_easy_cache(options):
         raise ValueError(
             "EasyCache mixes up the windows of a depth sequence: use LazyCache instead, or set window to 0 in "
             "Multi-View KSampler."
+        )
+    if holds_self_attention_guidance(options):
+        raise ValueError(
+            "Self-Attention Guidance keeps attention of one window only, and needs that of all views: use Perturbed "
+            "Attention Guidance instead, or set window to 0 in Multi-View KSampler."
         )
 
 
@@ -178,7 +178,7 @@ def check_noise_mask(latent_image: dict, cameras: Scene) -> None:
     """
     if (mask := latent_image.get("noise_mask")) is None:
         return
-    remedy = NOISE_MASKS[cameras.kind]
+    remedy = ONE_EACH[cameras.kind]
     mask = mask.reshape(-1, *mask.shape[-2:])
     counts = sorted({1, cameras.views, latent_image["samples"].shape[0]})
     if len(mask) not in counts:
@@ -187,44 +187,11 @@ def check_noise_mask(latent_image: dict, cameras: Scene) -> None:
             f"need {' or '.join(map(str, counts))}: {remedy}."
         )
     height, width = mask.shape[1:]
-    if width * cameras.height != height * cameras.width:
+    if not same_proportions(width, height, cameras):
         raise ValueError(
             f"Multi-View KSampler: the noise mask of latent_image is {width} x {height}, and the views are "
             f"{cameras.width} x {cameras.height}: it needs their proportions; {remedy}."
         )
-
-
-def _check_area(name: str, conditioning: dict) -> None:
-    bounds = conditioning.get("set_area_to_bounds") and conditioning.get("mask") is not None
-    if conditioning.get("area") is not None or bounds:
-        node = "Conditioning Set Mask with 'mask bounds'" if bounds else "Conditioning Set Area"
-        raise ValueError(
-            f"The {name} conditioning has an area ({node}): it would crop the views, and cropped views do not "
-            "correspond. Use Conditioning Set Mask with set_cond_area 'default', or a prompt per view."
-        )
-
-
-def _check_text(name: str, conditioning: dict, views: int, batch: int, context_width: int | None) -> None:
-    text = conditioning.get("cross_attn")
-    if text is None:
-        return
-    if text.shape[0] not in (1, views, batch):
-        raise ValueError(
-            f"The {name} conditioning holds {text.shape[0]} prompts: {views} cameras and a batch of {batch} need 1, "
-            f"{views} or {batch}. Write that many lines into Multi-View Text Encode."
-        )
-    if context_width is not None and text.shape[2] != context_width:
-        raise ValueError(
-            f"The {name} conditioning is {text.shape[2]} wide and this MODEL takes {context_width}: it comes from the "
-            "CLIP of another model. Connect the CLIP that was loaded with this MODEL."
-        )
-    if not torch.isfinite(text).all():
-        raise ValueError(f"The {name} conditioning holds NaN or infinite numbers: fix the node that it comes from.")
-
-
-def _context_width(model) -> int | None:
-    """How wide the UNet takes text; None where the MODEL's configuration does not say."""
-    return model.model.model_config.unet_config.get("context_dim")
 
 
 def _check_one_gpu(model) -> None:

@@ -10,6 +10,7 @@ import math
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
+from ..geometry.pictures import same_proportions
 from ..geometry.scene import Scene
 from .quirks import reads_negative
 
@@ -123,8 +124,7 @@ def _check_given_masks(name: str, masks: torch.Tensor, cameras: Scene, batch: in
     rows, _, height, width = masks.shape
     if rows > 1:
         _check_rows(name, "masks", rows, cameras.views, batch)
-    # The host would crop it.
-    if width * cameras.height != height * cameras.width:
+    if not same_proportions(width, height, cameras):  # the host would crop it
         raise ValueError(
             f"The masks in the {name} conditioning are {width} x {height} pixels, and the views are {cameras.width} x "
             f"{cameras.height}: they need the views' proportions. Use the masks of Source Image to Views."

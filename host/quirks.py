@@ -60,12 +60,22 @@ def known_schema_fields(fields: dict) -> dict:
     return {name: value for name, value in fields.items() if name in known}
 
 
-def mixes_windows_up(options: dict) -> bool:
+def holds_easy_cache(options: dict) -> bool:
     """Whether transformer options hold the host's EasyCache, which would give one window what it has kept of another.
 
     Known by its holder's name, in all. Were it called otherwise, windows under EasyCache would get wrong pictures.
     """
     return type(options.get("easycache")).__name__ == "EasyCacheHolder"
+
+
+def holds_self_attention_guidance(options: dict) -> bool:
+    """Whether transformer options hold the host's Self-Attention Guidance, which keeps the last window's attention.
+
+    Known by the class in whose method its replacement of an attention layer is written, in all. Were it called
+    otherwise, windows would end in an error of torch about shapes.
+    """
+    replaced = options.get("patches_replace", {}).get("attn1", {}).values()
+    return any(getattr(patch, "__qualname__", "").startswith("SelfAttentionGuidance.") for patch in replaced)
 
 
 def reads_negative(guider, sampler) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..geometry.scene import Scene
+from .conditionings import TEXTS
 from .inputs import mask_rows
 
 
@@ -32,8 +33,9 @@ class FrameRows:
 
     def _entry(self, place: str, text: torch.Tensor, options: dict, frames: Sequence[int]) -> list:
         options = dict(options)
-        if options.get("pooled_output") is not None:
-            options["pooled_output"] = self._rows(place, "prompts", options["pooled_output"], frames)
+        for key, what in TEXTS.items():
+            if options.get(key) is not None:
+                options[key] = self._rows(place, what, options[key], frames)
         if options.get("mask") is not None:
             options["mask"] = self._rows(place, "masks", mask_rows(options["mask"])[:, 0], frames)
         if options.get("control") is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy_nodes
 import pytest
 import torch
+from controls import control_net
 from wall import along_a_wall
 
 pytestmark = pytest.mark.host
@@ -25,18 +26,7 @@ def demo(comfy):
 
 @pytest.fixture(scope="module")
 def control(demo):
-    """A ControlNet of the host's own class with random weights, for latents of four channels."""
-    import comfy.cldm.cldm
-    import comfy.controlnet
-    import comfy.ops
-
-    own = {"in_channels": 4, "hint_channels": 3, "operations": comfy.ops.manual_cast, "dtype": torch.float32}
-    config = demo.model.model.model_config.unet_config | own
-    config.pop("out_channels")
-    net = comfy.cldm.cldm.ControlNet(**config)
-    generator = torch.Generator().manual_seed(3)
-    net.load_state_dict({key: 0.05 * torch.randn(w.shape, generator=generator) for key, w in net.state_dict().items()})
-    return comfy.controlnet.ControlNet(net, load_device=torch.device("cpu"), manual_cast_dtype=None)
+    return control_net(demo.model)
 
 
 def between(demo, positive: list) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy_nodes
 import pytest
 import torch
+from controls import control_lora
 
 pytestmark = pytest.mark.host
 
@@ -233,34 +234,16 @@ def test_lora_before_or_after_is_the_plain_models(demo, when, caplog):
     assert not torch.equal(demo.sample(plain), expected)
 
 
-def control_weights(model) -> dict[str, torch.Tensor]:
-    """What a Control-LoRA file holds beside its low-rank layers: the hint's layers and the zero convolutions."""
-    import comfy.cldm.cldm
-    import comfy.ops
-
-    config = model.model.model_config.unet_config | dict(
-        hint_channels=3, operations=comfy.ops.manual_cast, dtype=torch.float32
-    )
-    config.pop("out_channels")
-    control = comfy.cldm.cldm.ControlNet(**config)
-    generator = torch.manual_seed(6)
-    own = ("input_hint_block.", "zero_convs.", "middle_block_out.")
-    shapes = {key: value.shape for key, value in control.state_dict().items() if key.startswith(own)}
-    return {key: torch.randn(shape, generator=generator) * 0.1 for key, shape in shapes.items()}
-
-
 @pytest.fixture
 def hints(demo) -> torch.Tensor:
     return torch.rand((demo.cameras.views, 64, 64, 3), generator=torch.manual_seed(7))
 
 
 def test_control_lora_is_the_plain_models(demo, hints):
-    import comfy.controlnet
-
     from mvdiffusion_pack.host import begin, setup
 
     plain = comfy_nodes.plain(demo.model)
-    control = comfy.controlnet.ControlLora(control_weights(plain))
+    control = control_lora(plain)
     positive = comfy_nodes.with_control(demo.positive, control, hints)
     expected = demo.sample(plain, positive=positive)
     patched = begin.with_blocks(plain, demo.model.get_additional_models_with_key(setup.KEY)[0], 0.0)
@@ -269,9 +252,7 @@ def test_control_lora_is_the_plain_models(demo, hints):
 
 
 def test_controlnet_takes_a_hint_per_view(demo, hints):
-    import comfy.controlnet
-
-    control = comfy.controlnet.ControlLora(control_weights(comfy_nodes.plain(demo.model)))
+    control = control_lora(demo.model)
     changed = hints.clone()
     changed[2] = 1 - changed[2]
     a, b = (
