@@ -11,8 +11,8 @@ from ..caa.weights.kinds import Kind
 from ..geometry.pictures import same_proportions
 from ..geometry.scene import Scene
 from .conditionings import ONE_EACH, check_conditionings
-from .inputs import check_given_images
-from .quirks import holds_easy_cache, holds_self_attention_guidance, pixels_per_latent
+from .inputs import check_given_images, takes_more_than_latents
+from .quirks import holds_easy_cache, holds_perp_neg, holds_self_attention_guidance, pixels_per_latent
 from .setup import Setup
 
 # By the kind of scene.
@@ -59,6 +59,11 @@ def check_run(
         )
     if setup.windows:
         _check_windows(guider.model_options["transformer_options"])
+    if holds_perp_neg(guider.model_options) and takes_more_than_latents(guider.model_patcher):
+        raise ValueError(
+            "The old Perp-Neg node does not work with a MODEL that takes depth or given images beside the latents: use "
+            "Perp-Neg Guider with SamplerCustomAdvanced and Apply Cameras."
+        )
     check_given_images(guider, sampler, setup.cameras, noise.shape)
     check_conditionings(guider, setup.cameras, noise.shape[0], bool(setup.windows))
 

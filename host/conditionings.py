@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from comfy.controlnet import ControlLora
 
 from ..geometry.pictures import same_proportions
 from ..geometry.scene import Scene
-from .inputs import mask_rows
+from .inputs import mask_rows, takes_more_than_latents
 
 # By the kind of scene: what would be right for pictures and masks that do not fit the views.
 ONE_EACH = {
@@ -38,7 +39,7 @@ def check_conditionings(guider, cameras: Scene, batch: int, windows: bool) -> No
             _check_area(name, entry)
             _check_texts(name, entry, cameras.views, batch, width)
             _check_masks(name, entry.get("mask"), cameras, batch)
-            _check_hints(name, entry.get("control"), cameras, batch)
+            _check_controls(name, entry.get("control"), cameras, batch, guider.model_patcher)
             _check_vision(name, entry)
             if windows and entry.get("gligen") is not None:
                 raise ValueError(
@@ -89,16 +90,25 @@ def _check_masks(name: str, masks: torch.Tensor | None, cameras: Scene, batch: i
         _check_count(name, "masks (Conditioning Set Mask)", rows, cameras, batch)
 
 
-def _check_hints(name: str, control: Any, cameras: Scene, batch: int) -> None:
-    """Those of the host's ControlNet, Control-LoRA or T2I-Adapter, and of the ones before it."""
+def _check_controls(name: str, control: Any, cameras: Scene, batch: int, model) -> None:
+    """The host's ControlNet, Control-LoRA or T2I-Adapter, and the ones before it."""
     while control is not None:
-        hints = control.cond_hint_original
-        if isinstance(hints, torch.Tensor):
-            _check_proportions(name, "hints (Apply ControlNet)", hints, cameras)
-            _check_count(name, "hints (Apply ControlNet)", hints, cameras, batch)
-            for masks in control.extra_concat_orig:
-                _check_hint_masks(name, mask_rows(masks), len(hints), cameras)
+        if isinstance(control, ControlLora) and takes_more_than_latents(model):
+            raise ValueError(
+                f"The {name} conditioning holds a Control-LoRA, which has this MODEL's first layer, and that takes "
+                "depth or given images beside the latents: use a ControlNet, which has its own."
+            )
+        if isinstance(control.cond_hint_original, torch.Tensor):
+            _check_hints(name, control, cameras, batch)
         control = control.previous_controlnet
+
+
+def _check_hints(name: str, control: Any, cameras: Scene, batch: int) -> None:
+    hints = control.cond_hint_original
+    _check_proportions(name, "hints (Apply ControlNet)", hints, cameras)
+    _check_count(name, "hints (Apply ControlNet)", hints, cameras, batch)
+    for masks in control.extra_concat_orig:
+        _check_hint_masks(name, mask_rows(masks), len(hints), cameras)
 
 
 def _check_hint_masks(name: str, masks: torch.Tensor, hints: int, cameras: Scene) -> None:

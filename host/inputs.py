@@ -82,6 +82,12 @@ def _check_given_images(name: str, conditioning: dict, cameras: Scene, shape: to
         )
 
 
+def takes_more_than_latents(model) -> bool:
+    """Whether a MODEL's UNet is fed depth or given images beside the latents."""
+    latents = model.get_model_object("latent_format").latent_channels
+    return getattr(model.get_model_object("diffusion_model"), "in_channels", latents) > latents
+
+
 def _check_takes_images(name: str, model) -> None:
     unet, latent_format = model.get_model_object("diffusion_model"), model.get_model_object("latent_format")
     # Latents, mask and latents of what is given; 5 channels are the depth weights', whose fifth is depth.

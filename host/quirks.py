@@ -71,11 +71,24 @@ def holds_easy_cache(options: dict) -> bool:
 def holds_self_attention_guidance(options: dict) -> bool:
     """Whether transformer options hold the host's Self-Attention Guidance, which keeps the last window's attention.
 
-    Known by the class in whose method its replacement of an attention layer is written, in all. Were it called
-    otherwise, windows would end in an error of torch about shapes.
+    Known by the node in which its replacement of an attention layer is written, in all. Were it called otherwise,
+    windows would end in an error of torch about shapes.
     """
     replaced = options.get("patches_replace", {}).get("attn1", {}).values()
-    return any(getattr(patch, "__qualname__", "").startswith("SelfAttentionGuidance.") for patch in replaced)
+    return any(_written_in(patch, "SelfAttentionGuidance") for patch in replaced)
+
+
+def holds_perp_neg(model_options: dict) -> bool:
+    """Whether a MODEL holds the host's old Perp-Neg node, which asks the model for inputs without telling it latents.
+
+    Known by the node in which its function is written, in all. Were it called otherwise, models that take more than
+    latents would end in an error about `None`.
+    """
+    return _written_in(model_options.get("sampler_cfg_function"), "PerpNeg")
+
+
+def _written_in(function, node: str) -> bool:
+    return getattr(function, "__qualname__", "").startswith(f"{node}.")
 
 
 def reads_negative(guider, sampler) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import comfy.model_management
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 
 from ..caa.attention.kept import KEPT
@@ -83,6 +84,8 @@ class Run:
                 return x
             panoramas_in(x.shape[0], self.cameras.views)
             branch = self._branch(self.caa, self.condition, name, x)
+            if branch.shape[-2:] != x.shape[-2:]:  # Deep Shrink has made the features smaller
+                branch = F.interpolate(branch, size=x.shape[-2:], mode="bilinear", antialias=True)
             return (x.unflatten(0, (-1, self.cameras.views)) + branch).flatten(0, 1)
         found = None if self.caa is None else self.caa.at_site(name)
         if found is None or self.strength == 0:

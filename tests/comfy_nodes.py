@@ -73,7 +73,8 @@ def demo(kind: str = "panorama") -> Demo:
 def host_node(node_class, **inputs):
     """The first output of a host node, whichever of the host's two node styles this version writes it in."""
     if hasattr(node_class, "define_schema"):
-        return node_class.execute(**inputs).args[0]
+        output = node_class.execute(**inputs)
+        return (output if isinstance(output, tuple) else output.args)[0]
     return getattr(node_class(), node_class.FUNCTION)(**inputs)[0]
 
 

@@ -26,15 +26,14 @@ def control_lora(model):
 
 
 def t2i_adapter(model):
-    """A T2I-Adapter, which reads the hint once and not the latents."""
+    """A T2I-Adapter in SDXL's form, which reads the hint once and not the latents."""
     import comfy.controlnet
     import comfy.t2i_adapter.adapter
 
     unet = model.model.model_config.unet_config
-    channels = [unet["model_channels"] * factor for factor in unet["channel_mult"]]
-    adapter = comfy.t2i_adapter.adapter.Adapter(
-        channels, nums_rb=1, cin=3 * 8 * 8, ksize=1, sk=True, use_conv=False, xl=False
-    )
+    channels = [unet["model_channels"] * factor for factor in unet["channel_mult"][:3]]
+    form = dict(nums_rb=1, cin=3 * 16 * 16, ksize=1, sk=True, use_conv=False, xl=True)
+    adapter = comfy.t2i_adapter.adapter.Adapter(channels, **form)
     adapter.load_state_dict(_random(adapter.state_dict(), 0.05))
     return comfy.controlnet.T2IAdapter(adapter, adapter.input_channels, 8, "nearest-exact", CPU)
 
