@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import tempfile
 from collections.abc import Callable
@@ -48,7 +47,7 @@ def random(*shape: int, seed: int = 5) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def lora_of(model, rank: int = 2) -> dict[str, torch.Tensor]:
+def lora_of(model) -> dict[str, torch.Tensor]:
     """A LoRA on attention layers of the whole UNet, in diffusers' names as trainers write them."""
     import comfy.lora
 
@@ -57,8 +56,8 @@ def lora_of(model, rank: int = 2) -> dict[str, torch.Tensor]:
     for name, key in comfy.lora.model_lora_keys_unet(model.model, {}).items():
         if name.startswith("lora_unet_") and name.endswith("_to_q"):
             out, width = model.model.state_dict()[key].shape
-            lora[f"{name}.lora_up.weight"] = torch.randn((out, rank), generator=generator)
-            lora[f"{name}.lora_down.weight"] = torch.randn((rank, width), generator=generator) * 0.1
+            lora[f"{name}.lora_up.weight"] = torch.randn((out, 2), generator=generator)
+            lora[f"{name}.lora_down.weight"] = torch.randn((2, width), generator=generator) * 0.1
     return lora
 
 
@@ -83,7 +82,6 @@ def hook_lora(given: Given) -> dict:
     return {"positive": comfy.hooks.set_hooks_for_conditioning(given.positive, hooks)}
 
 
-@functools.cache
 def another_model(kind: str):
     """A MODEL of the same structure with other weights."""
     model = demo(kind).without_blocks
@@ -144,6 +142,12 @@ def cached(name: str) -> Row:
     """EasyCache or LazyCache, over as many steps as it takes to leave some out."""
     made = patch("easycache", name, reuse_threshold=10.0, start_percent=0.0, end_percent=1.0, verbose=False)
     return lambda given: made(given) | {"steps": 6}
+
+
+def easy_cache(given: Given) -> dict:
+    if not hasattr(node("easycache", "EasyCacheHolder"), "can_apply_cache_diff"):
+        raise NotThereError("EasyCache of this ComfyUI takes one picture only")
+    return cached("EasyCacheNode")(given)
 
 
 def apg(given: Given) -> dict:
@@ -275,7 +279,7 @@ ROWS: dict[str, Row] = {
     "Video Linear CFG Guidance": patch("video_model", "VideoLinearCFGGuidance", min_cfg=1.0),
     "Video Triangle CFG Guidance": patch("video_model", "VideoTriangleCFGGuidance", min_cfg=1.0),
     "LazyCache": cached("LazyCacheNode"),
-    "EasyCache": cached("EasyCacheNode"),
+    "EasyCache": easy_cache,
     "Conditioning Average": prompts("ConditioningAverage", conditioning_to_strength=0.4),
     "Conditioning Concat": prompts("ConditioningConcat"),
     "Conditioning Combine": prompts("ConditioningCombine"),

@@ -6,6 +6,7 @@ import comfy_nodes
 import pytest
 import torch
 from controls import control_lora
+from patches import lora_of
 
 pytestmark = pytest.mark.host
 
@@ -195,21 +196,6 @@ def test_saved_checkpoint_is_the_plain_ones(demo, tmp_path):
     expected, saved = (load_file(tmp_path / f"{name}.safetensors") for name in ("plain", "patched"))
     assert saved.keys() == expected.keys()
     assert all(torch.equal(saved[key], expected[key]) for key in expected)
-
-
-def lora_of(model) -> dict[str, torch.Tensor]:
-    """A LoRA on attention layers of the whole UNet, in diffusers' names as trainers write them."""
-    import comfy.lora
-
-    generator = torch.manual_seed(5)
-    keys = comfy.lora.model_lora_keys_unet(model.model, {})
-    lora = {}
-    for name, key in keys.items():
-        if name.startswith("lora_unet_") and name.endswith("_to_q"):
-            out, width = model.model.state_dict()[key].shape
-            lora[f"{name}.lora_up.weight"] = torch.randn((out, 2), generator=generator)
-            lora[f"{name}.lora_down.weight"] = torch.randn((2, width), generator=generator) * 0.1
-    return lora
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
