@@ -10,8 +10,9 @@ At SD 2's widths, with random weights. The steps of the ways are timed in turns 
 counts: machines differ and are shared. `published` is the published attention written directly, view by view
 (tests/published_block.py), with its geometry made once: the published code makes it anew in each step.
 
-Set-up is what a first step takes longer. Memory is the peak of a first and a second step, with what stays for the run,
-beyond that of the UNet alone; the blocks' weights are there in both.
+Set-up is what a first step takes longer: of a first queue, and of a second one over the same cameras. Memory is the
+peak of a first and a second step, with what stays for the run, beyond that of the UNet alone; the blocks' weights are
+there in both.
 """
 
 from __future__ import annotations
@@ -158,17 +159,26 @@ class Steps:
 
 def measure(name: str, steps: Steps, arguments) -> float:
     """Warms up, then times all ways in turns and prints a row for each. Returns the seconds of a step of the last."""
+    from comfy.model_management import get_free_memory
+
+    from mvdiffusion_pack.caa.attention.kept import KEPT
+
     calls = {"UNet alone": steps.without} | {way: steps.of(way) for way in arguments.ways}
     seconds(steps.without, steps.device)
     first = {way: seconds(call, steps.device) for way, call in calls.items()}
     turns = [{way: seconds(call, steps.device) for way, call in calls.items()} for _ in range(arguments.repeats)]
     median = {way: statistics.median(turn[way] for turn in turns) for way in calls}
+    again = {}
+    for way in arguments.ways:
+        KEPT.rest(get_free_memory(torch.device("cpu")))
+        again[way] = seconds(steps.of(way), steps.device)
     del calls
     alone, taken = median.pop("UNet alone"), PeakMemory(steps.device).of(steps.without)
     for way, time_of_step in median.items():
         peak = PeakMemory(steps.device).of(lambda way=way: steps.first_two(way))
         row = f"| {name} | {way} | {alone:.3f} s | {time_of_step:.3f} s | {time_of_step / alone:.2f} "
-        print(row + f"| {max(0.0, first[way] - time_of_step):.2f} s | {(peak - taken) / 2**20:+.0f} MB |", flush=True)
+        setups = [max(0.0, took[way] - time_of_step) for took in (first, again)]
+        print(row + f"| {setups[0]:.2f} s, {setups[1]:.2f} s | {(peak - taken) / 2**20:+.0f} MB |", flush=True)
     return time_of_step
 
 
@@ -267,7 +277,7 @@ def main() -> None:
     in_process.load_pack()
     print(f"{arguments.dtype}, {arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if arguments.scene != "windows":
-        print("| | attention | UNet alone | with CAA | ratio | set-up | memory |\n|---|---|---|---|---|---|---|")
+        print("| | attention | UNet alone | with CAA | ratio | set-up, again | memory |\n|---|---|---|---|---|---|---|")
     with torch.inference_mode():
         if arguments.scene == "windows":
             from mvdiffusion_pack.caa.weights.kinds import DEPTH
