@@ -42,8 +42,8 @@ class SampleTable:
 
     def part(self, rows: torch.Tensor) -> SampleTable:
         """Some of its rows, by number or by mask."""
-        fields = (self.query, self.coords, self.valid, self.code, self.cosines)
-        return SampleTable(*(None if field is None else field[rows] for field in fields))
+        cosines = None if self.cosines is None else self.cosines[rows]
+        return SampleTable(self.query[rows], self.coords[rows], self.valid[rows], self.code[rows], cosines)
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,24 +53,26 @@ def attend_piece(
 
 
 class _Sampled(NamedTuple):
-    """What keys or values are read from: (sources, C), and where codes are none of them, those (R, S, C) and the (C, C)
-    matrix that they would be projected by."""
+    """What samples are read from: (sources, C), and where codes are none of them, those (R, S, C) and, of keys and
+    values, the (C, C) matrix that they would be projected by."""
 
     sources: torch.Tensor
     codes: torch.Tensor | None
-    matrix: torch.Tensor
+    matrix: torch.Tensor | None = None
 
     def products(self, asked: torch.Tensor, piece: Piece) -> torch.Tensor:
         """(heads, I, S) products of samples with what (Q, C) queries have, head by head."""
         found = _products(self.sources, asked, piece)
-        return found if self.codes is None else found.add_(unprojected.products(self.codes, self.matrix, asked, piece))
+        if self.codes is not None and self.matrix is not None:
+            found += unprojected.products(self.codes, self.matrix, asked, piece)
+        return found
 
     def sums(self, share: torch.Tensor, like: torch.Tensor, piece: Piece) -> torch.Tensor:
         """(Q, C) as `like`: each query's samples, summed by `share` (heads, I, S)."""
         found = _by_head(lambda head: piece.by_query(self.sources, head, share[head]), like)
-        return (
-            found if self.codes is None else found.add_(unprojected.sums(self.codes, self.matrix, share, piece, like))
-        )
+        if self.codes is not None and self.matrix is not None:
+            found += unprojected.sums(self.codes, self.matrix, share, piece, like)
+        return found
 
 
 class _Attention(torch.autograd.Function):
@@ -104,9 +106,13 @@ class _Attention(torch.autograd.Function):
     def backward(ctx, gradient):
         *read, query, logits, level, scale, attended = ctx.saved_tensors
         piece, pixels, statistics = ctx.piece, ctx.piece.pixels, Statistics(logits, level, scale)
-        codes, *matrices = (None, None, None) if piece.coded else read[3:]
-        maps = [_Sampled(of, codes, matrix) for of, matrix in zip(read[:3], [None, *matrices], strict=True)]
-        of = _gradients(*maps, query, piece, statistics, attended, gradient.contiguous())
+        codes, of_keys, of_values = (None, None, None) if piece.coded else read[3:]
+        centred, keys, values = (
+            _Sampled(read[0], codes),
+            _Sampled(read[1], codes, of_keys),
+            _Sampled(read[2], codes, of_values),
+        )
+        of = _gradients(centred, keys, values, query, piece, statistics, attended, gradient.contiguous())
         key, value = of.key.to(ctx.dtype), of.value.to(ctx.dtype)
         of_codes = [key[pixels:].view(ctx.codes), value[pixels:].view(ctx.codes)] if piece.coded else of.matrices
         return of.centred.to(ctx.dtype), key[:pixels], value[:pixels], None, *of_codes, of.query, None, None

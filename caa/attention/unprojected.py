@@ -18,7 +18,6 @@ from .bags import Piece
 from .memory import split
 from .softmax import HEAD
 
-
 LEAST = 64  # queries at once: with fewer, matrix products are too narrow for a processor
 
 
