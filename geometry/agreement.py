@@ -14,12 +14,10 @@ from dataclasses import dataclass
 
 import torch
 
-from .cameras import pixel_grid
-from .correspondence import apply_homography
-from .grid import EDGE, grid_from_pixels
 from .input_error import InputError
 from .pictures import read_continued, view_planes
 from .scene import Scene
+from .seen import seen_in
 
 MOST_DB = 100.0  # in place of the infinity of identical pictures, which JSON has no number for
 LEAST_SHARE = 0.005  # of a view's pixels: pairs that share less are too small to be the worst
@@ -171,24 +169,5 @@ def _carried_over(
     step = max(1, BLOCK // width)
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height))
-        grid, overlap = _positions(scene, view, other, (width, height), rows)
+        grid, overlap = seen_in(scene, view, other, (width, height), rows)
         yield rows, read_continued(planes[None], grid.float().to(planes.device))[0], overlap.to(planes.device)
-
-
-def _positions(
-    scene: Scene, view: int, other: int, size: tuple[int, int], rows: slice
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where some rows of a view lie in another: (2, rows, w) grid coordinates, and (rows, w) where they overlap.
-
-    size: width and height of the images. Points beyond the middles of the other image's border pixels do not count:
-    nothing can be read there but by guessing.
-    """
-    grid_from_camera = grid_from_pixels(scene.width, scene.height)
-    camera_from_image = torch.linalg.inv(grid_from_camera) @ grid_from_pixels(*size)
-    pixels = pixel_grid(size[0], rows.stop - rows.start)
-    pixels[..., 1] += rows.start
-    pixels, _ = apply_homography(camera_from_image, pixels)
-    points, same = scene.points_in(other, view, pixels)
-    grid, _ = apply_homography(grid_from_camera, points)
-    inside = grid.abs() <= 1 - 1 / torch.tensor(size, dtype=torch.float64) + EDGE
-    return grid.movedim(-1, 0), same & inside.all(-1)

@@ -18,13 +18,14 @@ from ..caa.attention.kept import KEPT
 from ..caa.blocks import CAA
 from ..geometry.scene import Scene
 from ..geometry.sequence.windows import Window
-from .checks import check_cameras, check_run
+from .checks import check_cameras, check_fusing, check_run, takes_depth
+from .fuse import FUSER, Fuser, agreeing_noise, fuse
 from .inject import Site, eject, inject, run_site
 from .inputs import repeat_given_images
 from .preview import with_live_preview
 from .quirks import pixels_per_latent
 from .run import WINDOWS, Allowance, Run, Windows, predict
-from .setup import ATTENTION, KEY, Setup, change_setup, setup_of
+from .setup import ATTENTION, KEY, Fusing, Setup, change_setup, setup_of
 from .tensors import to_intermediate
 
 logger = logging.getLogger("MVDiffusion")
@@ -48,11 +49,20 @@ def with_cameras(model, cameras: Scene, windows: Sequence[Window] = (), known: t
     wrappers = {
         WrappersMP.PREPARE_SAMPLING: prepare_for_window,
         WrappersMP.APPLY_MODEL: predict,
+        WrappersMP.PREDICT_NOISE: fuse,
         WrappersMP.SAMPLER_SAMPLE: partial(with_live_preview, cameras),
     }
     for place, wrapper in wrappers.items():
         model.remove_wrappers_with_key(place, KEY)
         model.add_wrapper_with_key(place, KEY, wrapper)
+    return model
+
+
+def with_fusing(model, cameras: Scene, fusing: Fusing):
+    """The same as `with_cameras`, of views that fuse. Raises ValueError for numbers out of range."""
+    check_fusing(fusing)
+    model = with_cameras(model, cameras)
+    change_setup(model, fusing=fusing)
     return model
 
 
@@ -74,14 +84,18 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     cameras = setup.cameras
     assert cameras is not None  # the check would have said so
     guider.conds = repeat_given_images(guider.conds, cameras.views, noise.shape[0])
-    if caa is None:
+    if caa is None and setup.fusing is None:
         logger.warning("This MODEL has no MVDiffusion blocks: its views are sampled together but will not agree.")
     options = guider.model_options["transformer_options"]
-    options[WINDOWS] = _windows(setup, cameras, caa, guider.model_patcher.get_model_object("latent_format"))
+    options[WINDOWS] = _windows(setup, cameras, caa, guider.model_patcher)
+    if setup.fusing is not None and setup.fusing.strength > 0:
+        options[FUSER] = Fuser(cameras, setup.fusing, guider.model_patcher.get_model_object("model_sampling"))
+        noise = agreeing_noise(noise, cameras) if setup.fusing.noise == "shared" else noise
     try:
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     finally:
         options.pop(WINDOWS, None)
+        options.pop(FUSER, None)
         KEPT.rest(get_free_memory(torch.device("cpu")))
 
 
@@ -98,17 +112,17 @@ def prepare_for_window(executor, model, noise_shape, conds, *args, **kwargs):
     return executor(model, noise_shape, conds, *args, **kwargs)
 
 
-def _windows(setup: Setup, cameras: Scene, caa: CAA | None, latent_format) -> Windows:
+def _windows(setup: Setup, cameras: Scene, caa: CAA | None, model) -> Windows:
     """What the views of a run are denoised by."""
     allowance = Allowance()
-    known = None if setup.known is None else latent_format.process_in(setup.known)
+    known = None if setup.known is None else model.get_model_object("latent_format").process_in(setup.known)
     parts = []
     for window in setup.windows or (tuple(range(cameras.views)),):
         condition = None if known is None else _condition(known[list(window)])
         whole = window == tuple(range(cameras.views))
         seen_by = cameras if whole else cameras.subset(window)
         parts.append((window, Run(seen_by, caa, setup.strength, setup.attention, condition, allowance)))
-    return Windows(cameras.views, parts)
+    return Windows(cameras.views, parts, takes_depth(model, cameras))
 
 
 def _condition(known: torch.Tensor) -> torch.Tensor:

@@ -12,9 +12,16 @@ from ..geometry.pictures import same_proportions
 from ..geometry.scene import Scene
 from .conditionings import ONE_EACH, check_conditionings
 from .inputs import check_given_images, takes_more_than_latents
-from .quirks import holds_easy_cache, holds_perp_neg, holds_self_attention_guidance, pixels_per_latent
-from .setup import Setup
+from .quirks import (
+    hands_predictions_over,
+    holds_easy_cache,
+    holds_perp_neg,
+    holds_self_attention_guidance,
+    pixels_per_latent,
+)
+from .setup import NOISES, Fusing, Setup
 
+FUSE = "Fuse Views"
 # By the kind of scene.
 NODE_OF = {"panorama": "Panorama Cameras", "sequence": "Depth Cameras"}
 OTHER_SCENE = {
@@ -39,8 +46,14 @@ def check_run(
         )
     check_cameras(setup.cameras)
     _check_kind(kind, setup.cameras, guider.model_patcher)
-    ratio = pixels_per_latent(guider.model_patcher.get_model_object("latent_format"))
-    _check_latents(setup.cameras, noise, ratio)
+    if setup.fusing is None or kind is not None:
+        _check_takes_depth(guider.model_patcher, setup.cameras)
+    if setup.fusing is not None and not hands_predictions_over(guider):
+        raise ValueError(
+            f"{FUSE}: the guider {type(guider).__name__} hands its predictions to the sampler past ComfyUI's wrappers, "
+            "so views could not share them: use CFG Guider, Basic Guider or another of ComfyUI's guiders."
+        )
+    _check_latents(setup.cameras, noise, guider.model_patcher.get_model_object("latent_format"))
     if not torch.isfinite(latent_image).all():
         raise ValueError("The LATENT to be sampled holds NaN or infinite numbers: fix the node that it comes from.")
     if mask is not None and not torch.isfinite(mask).all():
@@ -86,13 +99,43 @@ def _check_kind(kind: Kind | None, cameras: Scene, model) -> None:
     """Raises ValueError where weights or UNet were made for another kind of scene."""
     if kind is not None and kind.scene != cameras.kind:
         raise ValueError(f"This MODEL holds {kind.name} weights, {OTHER_SCENE[kind.scene]}.")
-    inputs = getattr(model.get_model_object("diffusion_model"), "in_channels", None)
-    expected = model.get_model_object("latent_format").latent_channels + cameras.own_channels
-    if cameras.own_channels and inputs != expected:
+
+
+def takes_depth(model, cameras: Scene) -> bool:
+    """Whether the UNet takes what the scene has for it beside the latents; also where that is nothing."""
+    return _inputs(model) == _inputs_with_own(model, cameras)
+
+
+def _check_takes_depth(model, cameras: Scene) -> None:
+    if cameras.own_channels and not takes_depth(model, cameras):
         raise ValueError(
-            f"Depth Cameras need a MODEL whose UNet takes depth beside the latents, {expected} input channels in all, "
-            f"and this one has {inputs}: load the authors' depth_gen.ckpt with Load MVDiffusion Checkpoint."
+            "Depth Cameras need a MODEL whose UNet takes depth beside the latents, "
+            f"{_inputs_with_own(model, cameras)} input channels in all, and this one has {_inputs(model)}: load the "
+            "authors' depth_gen.ckpt with Load MVDiffusion Checkpoint."
         )
+
+
+def _inputs(model) -> int | None:
+    return getattr(model.get_model_object("diffusion_model"), "in_channels", None)
+
+
+def _inputs_with_own(model, cameras: Scene) -> int:
+    return model.get_model_object("latent_format").latent_channels + cameras.own_channels
+
+
+def check_fusing(fusing: Fusing) -> None:
+    """Raises ValueError for numbers of Fuse Views that are out of range."""
+    for name in ("strength", "start", "end"):
+        number = getattr(fusing, name)
+        if not 0 <= number <= 1:
+            raise ValueError(f"{FUSE}: {name} must lie between 0 and 1, not {number:g}.")
+    if fusing.start > fusing.end:
+        raise ValueError(
+            f"{FUSE}: start is {fusing.start:g} and end {fusing.end:g}, so there is nothing between them: start must "
+            "not be greater than end."
+        )
+    if fusing.noise not in NOISES:
+        raise ValueError(f"{FUSE}: noise must be {' or '.join(NOISES)}, not '{fusing.noise}'.")
 
 
 def check_cameras(cameras: Scene) -> None:
@@ -141,9 +184,15 @@ def _named_views(views: list[int]) -> str:
     return f"view{'s' * (len(views) > 1)} {', '.join(runs)}"
 
 
-def _check_latents(cameras: Scene, noise: torch.Tensor, ratio: int) -> None:
+def _check_latents(cameras: Scene, noise: torch.Tensor, latent_format) -> None:
+    if noise.ndim == 5 and noise.shape[2] != 1:
+        raise ValueError(
+            f"The LATENT is a video of {noise.shape[2]} frames per view, and views are pictures: give an empty LATENT "
+            "of length 1, or that of Apply Cameras or Fuse Views."
+        )
+    ratio = pixels_per_latent(latent_format, noise.shape, cameras.width)
     height, width = cameras.height // ratio, cameras.width // ratio
-    if noise.ndim != 4 or noise.shape[2:] != (height, width):
+    if noise.ndim not in (4, 5) or noise.shape[-2:] != (height, width):
         raise ValueError(
             f"The LATENT is {tuple(noise.shape)}, but cameras of {cameras.width} x {cameras.height} "
             f"pixels need (views, channels, {height}, {width}): use the LATENT of Apply Cameras, or encode images "

@@ -49,9 +49,23 @@ def in_use_by_another(patcher) -> bool:
     return getattr(patcher.model, "current_patcher", None) not in (None, patcher)
 
 
-def pixels_per_latent(latent_format) -> int:
-    """Pixels along a latent's side: what the latent format says, in all; 8 where it does not."""
-    return getattr(latent_format, "spacial_downscale_ratio", 8)
+def pixels_per_latent(latent_format, shape: torch.Size | None = None, width: int = 0) -> int:
+    """Pixels along a latent's side: what the latent format says (0.33).
+
+    The others say nothing: it is 8 for latents of up to 16 channels, and for deeper ones what latents of `shape`, if
+    there are any, are of views of `width` pixels.
+    """
+    deep = latent_format.latent_channels > 16
+    unsaid = max(1, width // shape[-1]) if shape is not None and deep else 8
+    return getattr(latent_format, "spacial_downscale_ratio", unsaid)
+
+
+def hands_predictions_over(guider) -> bool:
+    """Whether the host's wrappers around predictions (PREDICT_NOISE, all) see those of a guider.
+
+    The host calls them in CFGGuider. Guiders that put their own in its place would not fuse views, without a word.
+    """
+    return all(getattr(type(guider), name) is getattr(CFGGuider, name) for name in ("__call__", "outer_predict_noise"))
 
 
 def known_schema_fields(fields: dict) -> dict:

@@ -119,10 +119,13 @@ class Placed(NamedTuple):
 
 
 class Windows:
-    """How the V views of a sampling run are denoised: in windows, which hold all of them, each with its `Run`."""
+    """How the V views of a sampling run are denoised: in windows, which hold all of them, each with its `Run`.
 
-    def __init__(self, views: int, parts: Sequence[tuple[Window, Run]]) -> None:
-        self.views, self.parts = views, tuple(parts)
+    own_inputs: whether the UNet takes what scenes have for it beside the latents.
+    """
+
+    def __init__(self, views: int, parts: Sequence[tuple[Window, Run]], own_inputs: bool) -> None:
+        self.views, self.parts, self._own_inputs = views, tuple(parts), own_inputs
         self._placed: dict[tuple, list[Placed]] = {}
 
     @property
@@ -139,7 +142,7 @@ class Windows:
             self._placed[key] = [
                 Placed(
                     (first + torch.tensor(views)).flatten().to(device),
-                    _repeated(run.cameras.own_inputs(*size), panoramas, device),
+                    _repeated(run.cameras.own_inputs(*size), panoramas, device) if self._own_inputs else None,
                     run,
                 )
                 for views, run in self.parts
@@ -160,14 +163,16 @@ def predict(executor, x, t, c_concat=None, c_crossattn=None, control=None, trans
         ((_, own_inputs, run),) = placed
         c_concat = c_concat if own_inputs is None else own_inputs
         return executor(x, t, c_concat, c_crossattn, control, transformer_options | {RUN: run}, **kwargs)
-    given = {"x": x, "t": t, "c_crossattn": c_crossattn, "control": control, **kwargs}
-    total, count = torch.zeros_like(x, dtype=torch.float32), x.new_zeros((len(x), 1, 1, 1), dtype=torch.float32)
+    given = {"x": x, "t": t, "c_concat": c_concat, "c_crossattn": c_crossattn, "control": control, **kwargs}
+    total, count = (
+        torch.zeros_like(x, dtype=torch.float32),
+        x.new_zeros((len(x), *[1] * (x.ndim - 1)), dtype=torch.float32),
+    )
     for rows, own_inputs, run in placed:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        part = {name: _rows(value, rows, len(x)) for name, value in given.items()} | {
-            "c_concat": own_inputs,
-            "transformer_options": transformer_options | {RUN: run},
-        }
+        part = {name: _rows(value, rows, len(x)) for name, value in given.items()}
+        part["c_concat"] = part["c_concat"] if own_inputs is None else own_inputs
+        part["transformer_options"] = transformer_options | {RUN: run}
         order = [part.pop(name) for name in ("x", "t", "c_concat", "c_crossattn", "control", "transformer_options")]
         total.index_add_(0, rows, executor(*order, **part).float())
         count[rows] += 1

@@ -11,6 +11,20 @@ from ..geometry.sequence.windows import Window
 
 KEY = "mvdiffusion"  # of everything that this pack adds to a MODEL
 ATTENTION = "auto", "plain"
+NOISES = "own", "shared"  # of each view, or drawn once for the scene
+
+
+@dataclass(frozen=True)
+class Fusing:
+    """How views take over what others predict.
+
+    strength: 0..1. start, end: as shares of the schedule. noise: one of NOISES.
+    """
+
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    noise: str = NOISES[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +35,7 @@ class Setup:
     prediction: what their base predicted when they were trained, 'eps' or 'v'. cameras: those of its views.
     windows: the views that are denoised together; none: all. known: (V, C, h, w) latents between which views are made:
     the first and the last view of each window know theirs. None: nothing is known.
+    fusing: how views take over what others predict. None: they do not.
     """
 
     strength: float | None = None
@@ -29,6 +44,7 @@ class Setup:
     cameras: Scene | None = None
     windows: tuple[Window, ...] = ()
     known: torch.Tensor | None = None
+    fusing: Fusing | None = None
 
 
 def setup_of(model) -> Setup:

@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .agreement import OverlapPSNR
 from .cameras import PanoramaCameras
+from .fusing import FuseViews
 from .loaders import (
     LoadDemoModel,
     LoadMVDiffusion,
@@ -37,6 +38,7 @@ class MVDiffusionExtension(ComfyExtension):
             SourceImageToViews,
             MultiViewTextEncode,
             ApplyCameras,
+            FuseViews,
             MultiViewKSampler,
             InterpolateKeyframes,
             StitchEquirect,

@@ -15,7 +15,8 @@ from .remedies import speaks_as
 from .schema import MVCameras, schema
 
 
-def _panoramas() -> io.Int.Input:
+def panoramas_input() -> io.Int.Input:
+    """How many scenes a batch holds."""
     return io.Int.Input(
         "panoramas",
         default=1,
@@ -111,7 +112,7 @@ class ApplyCameras(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="A MODEL from Load MVDiffusion."),
                 MVCameras.Input("cameras", tooltip="The cameras of the views."),
-                _panoramas(),
+                panoramas_input(),
                 *_windows(0),
             ],
             outputs=[
@@ -153,7 +154,7 @@ class MultiViewKSampler(io.ComfyNode):
                     step=0.01,
                     tooltip="Below 1: starts from latent_image and changes it only in part.",
                 ),
-                _panoramas(),
+                panoramas_input(),
                 io.Latent.Input(
                     "latent_image",
                     optional=True,
