@@ -1,12 +1,13 @@
 """Do the demo model's views agree, and do they show what was asked for? Figures over rooms that it has never seen.
 
-    python benchmarks/consistency.py [--panoramas 64] [--size 128] [--steps 30] [--cfg 3] [--sheet FILE.png]
+    python benchmarks/consistency.py [--panoramas 64] [--size 128] [--steps 30] [--cfg 3] [--fused] [--sheet FILE.png]
 
 Of each room its own views ("rendered"), these through the autoencoder ("decoded"), and what the model paints of their
 captions, without its blocks and with them. Overlap PSNR in dB, also of the pair that closes the circle and of all
 others; sharpness: the variance of the Laplacian; colours: the share of views whose wall, floor and largest thing are
 classified as captioned (compare them with the rendered views'). Outpainting: how far the given view is from itself
-decoded, and its two pairs. Depth: the same along walks through the rooms, with the rendered depth.
+decoded, and its two pairs. Depth: the same along walks through the rooms, with the rendered depth. With --fused:
+panoramas alone, also by Fuse Views, without a VAE and with it, on the model without its blocks and with them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,15 @@ import in_process
 from environment import SetUpError, run_script
 
 VIEWS = 8
+# What is compared with --fused: its name, whether views fuse, strength of the blocks, whether by way of pictures.
+FUSED = (
+    ("without CAA", False, 0.0, False),
+    ("fused", True, 0.0, False),
+    ("fused, with VAE", True, 0.0, True),
+    ("with CAA", False, 1.0, False),
+    ("CAA, fused", True, 1.0, False),
+    ("CAA, fused, VAE", True, 1.0, True),
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,17 @@ def main() -> int:
     with torch.inference_mode():
         rooms = [panorama_room(seed, arguments.size) for seed in range(arguments.panoramas)]
         colours = Colours.of([panorama_room(seed, arguments.size, every=4) for seed in range(2000, 2000 + 96)])
-        shown = {"rendered": [room.images for room in rooms]}
         model, clip, vae = loaded("panorama")
+        if arguments.fused:
+            shown = {}
+            for name, fused, strength, by in FUSED:
+                one = model if not fused else fusing(model, rooms[0], vae if by else None)
+                shown[name] = [painted(one, clip, vae, room, arguments, i, strength) for i, room in enumerate(rooms)]
+                print(table({name: figures(shown[name], rooms, colours)}), flush=True)
+            if arguments.sheet:
+                sheet(shown, rooms, arguments.sheet)
+            return 0
+        shown = {"rendered": [room.images for room in rooms]}
         shown["decoded"] = [through(vae, room.images) for room in rooms]
         shown["without CAA"] = [painted(model, clip, vae, room, arguments, i, 0.0) for i, room in enumerate(rooms)]
         shown["with CAA"] = [painted(model, clip, vae, room, arguments, i) for i, room in enumerate(rooms)]
@@ -74,6 +93,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=128, help="pixels of a view's side")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--cfg", type=float, default=3.0)
+    parser.add_argument("--fused", action="store_true", help="panoramas alone, also by Fuse Views")
     parser.add_argument("--sheet", type=Path, help="a picture of the first rooms' panoramas")
     return parser.parse_args()
 
@@ -112,6 +132,13 @@ def loaded(kind: str):
     from mvdiffusion_pack.nodes.loaders import LoadDemoModel
 
     return LoadDemoModel.execute(kind).args
+
+
+def fusing(model, room: Room, vae=None):
+    """The MODEL with Fuse Views; rooms' cameras differ in their place alone."""
+    from mvdiffusion_pack.nodes.fusing import FuseViews
+
+    return FuseViews.execute(model, room.cameras, 1, 1.0, 0.0, 1.0, vae=vae).args[0]
 
 
 def through(vae, images):

@@ -17,11 +17,10 @@ import torch
 from .input_error import InputError
 from .pictures import read_continued, view_planes
 from .scene import Scene
-from .seen import seen_in
+from .seen import seen_bands
 
 MOST_DB = 100.0  # in place of the infinity of identical pictures, which JSON has no number for
 LEAST_SHARE = 0.005  # of a view's pixels: pairs that share less are too small to be the worst
-BLOCK = 2**18  # pixels compared at once: bounds memory
 ROWS = 40  # of a table
 
 
@@ -166,8 +165,5 @@ def _carried_over(
     The overlap is true where it shows the same point; colours elsewhere mean nothing.
     """
     height, width = planes.shape[-2:]
-    step = max(1, BLOCK // width)
-    for top in range(0, height, step):
-        rows = slice(top, min(top + step, height))
-        grid, overlap = seen_in(scene, view, other, (width, height), rows)
+    for rows, grid, overlap in seen_bands(scene, view, other, (width, height)):
         yield rows, read_continued(planes[None], grid.float().to(planes.device))[0], overlap.to(planes.device)

@@ -1,9 +1,11 @@
 """What views share where they show the same: a pixel as the weighted mean of what all views show of its point.
 
-MultiDiffusion (Bar-Tal et al. 2023) averages what overlapping crops of one picture predict. Here the crops are views:
-what another one shows of a point lies between its pixels and is read bicubically, which keeps detail that a bilinear
-read loses. Weights are edge distances, as in feathering, to a power: near the border between two views
-both count, and elsewhere almost only the one that sees the point best, since the mean of two pictures is a blurred one.
+MultiDiffusion (Bar-Tal et al. 2023) averages what overlapping crops of one picture predict. Here the crops are views.
+Weights are edge distances, as in feathering, to a power: near the border between two views both count, and elsewhere
+almost only the one that sees the point best, since the mean of two pictures is a blurred one.
+
+Latents are read bicubically, by sums that are made once and serve all steps. Pictures are shared once or a few times,
+and have too many pixels for such sums: they are read bilinearly, in bands of rows.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .grid import EDGE, edge_planes, grid_from_world, pixel_centres
+from .grid import edge_planes, grid_from_world, pixel_centres
+from .pictures import read_continued
 from .scene import Scene
-from .seen import seen_in
+from .seen import seen_bands, seen_in
 
 POWER = 8  # of the edge distances
+LEAST = 1e-4  # of them, as a part of the most: to their power that is still a number in float32
 CUBIC = -0.5  # the slope of the bicubic kernel: Catmull and Rom's
 
 
@@ -47,23 +51,35 @@ def shared_reads(scene: Scene, height: int, width: int) -> SharedReads | None:
     return SharedReads(pixel.int(), weight.float(), F.pad(counts.cumsum(0), (1, 0)).int())
 
 
+def shared_pictures(pictures: torch.Tensor, scene: Scene) -> torch.Tensor:
+    """(V, C, h, w) float32 pictures of a scene's views as means of what all of them show."""
+    height, width = pictures.shape[-2:]
+    own_grid, device, shared = _own_grid(height, width), pictures.device, []
+    for view, picture in enumerate(pictures):
+        shares = _share(scene, view, own_grid).float().to(device)
+        total = picture * shares
+        for other in set(range(scene.views)) - {view}:
+            for rows, grid, overlap in seen_bands(scene, view, other, (width, height)):
+                if overlap.any():
+                    share = (_share(scene, other, grid) * overlap).float().to(device)
+                    total[:, rows] += share * read_continued(pictures[other][None], grid.float().to(device))[0]
+                    shares[rows] += share
+        shared.append(total / shares)
+    return torch.stack(shared)
+
+
 def _reads_of_view(scene: Scene, view: int, height: int, width: int):
     """The sums of one view's n pixels: (n,) how many terms each has, (T,) pixels and weights, whether any is shared.
 
     Its own pixels are their own terms.
     """
-    columns, rows = pixel_centres(width), pixel_centres(height)
-    own_grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy")).flatten(1)
     pixels = torch.arange(height * width)
-    owner, source, weight = (
-        [pixels],
-        [pixels[:, None] + view * height * width],
-        [_share(scene, view, own_grid)[:, None]],
-    )
-    for other in range(scene.views):
+    owner, source = [pixels], [pixels[:, None] + view * height * width]
+    weight = [_share(scene, view, _own_grid(height, width)).reshape(-1, 1)]
+    for other in set(range(scene.views)) - {view}:
         grid, overlap = seen_in(scene, view, other, (width, height), slice(0, height))
         seen = overlap.flatten().nonzero().flatten()
-        if other == view or not len(seen):
+        if not len(seen):
             continue
         grid = grid.flatten(1)[:, seen]
         taps, kernel = _cubic_taps(grid, height, width)
@@ -78,13 +94,18 @@ def _reads_of_view(scene: Scene, view: int, height: int, width: int):
     return counts, sources[order], (weights / total[owners])[order], len(owner) > 1
 
 
+def _own_grid(height: int, width: int) -> torch.Tensor:
+    """(2, height, width) grid coordinates of a picture's pixels."""
+    return torch.stack(torch.meshgrid(pixel_centres(width), pixel_centres(height), indexing="xy"))
+
+
 def _share(scene: Scene, view: int, grid: torch.Tensor) -> torch.Tensor:
-    """(n,) weights of a view at its (2, n) grid coordinates: edge distances, as a part of the most, to a power."""
+    """(...) weights of a view at its (2, ...) grid coordinates: edge distances, as a part of the most, to a power."""
     planes, world_from_grid = edge_planes(scene)[view], torch.linalg.inv(grid_from_world(scene)[view])
-    rays = world_from_grid @ torch.cat((grid, torch.ones_like(grid[:1])))
-    distance = (planes @ F.normalize(rays, dim=0)).amin(0) + EDGE
+    rays = world_from_grid @ torch.cat((grid, torch.ones_like(grid[:1]))).flatten(1)
+    distance = (planes @ F.normalize(rays, dim=0)).amin(0)
     middle = (planes @ F.normalize(world_from_grid[:, 2], dim=0)).amin()
-    return (distance / middle).clamp_min(EDGE) ** POWER
+    return (distance / middle).clamp_min(LEAST).pow(POWER).reshape(grid.shape[1:])
 
 
 def _cubic_taps(grid: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

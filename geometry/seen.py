@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from .cameras import pixel_grid
 from .correspondence import apply_homography
 from .grid import EDGE, grid_from_pixels
 from .scene import Scene
+
+BLOCK = 2**18  # pixels of a band: bounds memory
+
+
+def seen_bands(
+    scene: Scene, view: int, other: int, size: tuple[int, int]
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Yields a view's rows band by band, and `seen_in` of them."""
+    step = max(1, BLOCK // size[0])
+    for top in range(0, size[1], step):
+        rows = slice(top, min(top + step, size[1]))
+        yield rows, *seen_in(scene, view, other, size, rows)
 
 
 def seen_in(

@@ -59,8 +59,8 @@ def with_cameras(model, cameras: Scene, windows: Sequence[Window] = (), known: t
 
 
 def with_fusing(model, cameras: Scene, fusing: Fusing):
-    """The same as `with_cameras`, of views that fuse. Raises ValueError for numbers out of range."""
-    check_fusing(fusing)
+    """The same as `with_cameras`, of views that fuse. Raises ValueError where inputs of Fuse Views cannot be right."""
+    check_fusing(fusing, model.get_model_object("latent_format"))
     model = with_cameras(model, cameras)
     change_setup(model, fusing=fusing)
     return model
@@ -89,7 +89,7 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     options = guider.model_options["transformer_options"]
     options[WINDOWS] = _windows(setup, cameras, caa, guider.model_patcher)
     if setup.fusing is not None and setup.fusing.strength > 0:
-        options[FUSER] = Fuser(cameras, setup.fusing, guider.model_patcher.get_model_object("model_sampling"))
+        options[FUSER] = Fuser(cameras, setup.fusing, sigmas, guider)
         noise = agreeing_noise(noise, cameras) if setup.fusing.noise == "shared" else noise
     try:
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)

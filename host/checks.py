@@ -123,8 +123,8 @@ def _inputs_with_own(model, cameras: Scene) -> int:
     return model.get_model_object("latent_format").latent_channels + cameras.own_channels
 
 
-def check_fusing(fusing: Fusing) -> None:
-    """Raises ValueError for numbers of Fuse Views that are out of range."""
+def check_fusing(fusing: Fusing, latent_format) -> None:
+    """Raises ValueError for inputs of Fuse Views that are out of range, and for the VAE of another model."""
     for name in ("strength", "start", "end"):
         number = getattr(fusing, name)
         if not 0 <= number <= 1:
@@ -136,6 +136,12 @@ def check_fusing(fusing: Fusing) -> None:
         )
     if fusing.noise not in NOISES:
         raise ValueError(f"{FUSE}: noise must be {' or '.join(NOISES)}, not '{fusing.noise}'.")
+    made, taken = getattr(fusing.vae, "latent_channels", None), latent_format.latent_channels
+    if made not in (None, taken):
+        raise ValueError(
+            f"{FUSE}: the vae makes latents of {made} channels, and this MODEL's have {taken}: connect the VAE that "
+            "was loaded with it."
+        )
 
 
 def check_cameras(cameras: Scene) -> None:

@@ -2,48 +2,74 @@
 
 The host's PREDICT_NOISE wrapper is where any guider hands its prediction of the clean latents over to any sampler:
 after guidance and whatever other nodes do to it, and after the windows of a sequence were put together.
+
+A latent pixel stands for a block of pixels, and a block that has moved by half its side is another latent: latents that
+are read between their pixels show less detail. So the last steps can share pictures instead, by way of a VAE.
 """
 
 from __future__ import annotations
 
 import math
 
+import comfy.model_management
 import torch
 from einops import rearrange
 
 from ..caa.attention.bags import weighted_sums
-from ..geometry.fusing import SharedReads, shared_reads
+from ..geometry.fusing import SharedReads, shared_pictures, shared_reads
 from ..geometry.scene import Scene
 from ..geometry.shared_noise import SharedNoise
 from .setup import Fusing
 
 FUSER = "mvdiffusion_fuser"  # the transformer option that holds the fuser of a sampling run
 AT_ONCE = 2**28  # bytes that may be copied at once where embedding_bag is missing
+PICTURES = 0.8  # of the schedule: from there on pictures are shared in place of latents, where there is a VAE
 
 
 class Fuser:
-    """Fuses the views of one sampling run."""
+    """Fuses the views of one sampling run.
 
-    def __init__(self, scene: Scene, fusing: Fusing, model_sampling) -> None:
-        self._scene, self._strength = scene, fusing.strength
+    sigmas: the noise levels of its steps. guider: the host's, which samples it.
+    """
+
+    def __init__(self, scene: Scene, fusing: Fusing, sigmas: torch.Tensor, guider) -> None:
+        self._scene, self._strength, self._vae, self._guider = scene, fusing.strength, fusing.vae, guider
+        self._format = guider.model_patcher.get_model_object("latent_format")
         # The host's shares of the schedule, as its ControlNets take them; some samplers begin above its first level.
-        self._first = model_sampling.percent_to_sigma(fusing.start) if fusing.start > 0 else math.inf
-        self._last = model_sampling.percent_to_sigma(fusing.end)
+        level = guider.model_patcher.get_model_object("model_sampling").percent_to_sigma
+        self._first = level(fusing.start) if fusing.start > 0 else math.inf
+        self._last = level(fusing.end)
+        # The last step shares pictures even where steps are few.
+        self._pictures = max(level(PICTURES), float(sigmas[-2]) if sigmas[-1] == 0 else 0.0)
         self._reads: dict[tuple, SharedReads | None] = {}
 
     def __call__(self, denoised: torch.Tensor, sigma: float) -> torch.Tensor:
-        """(P V, C, h, w) or (P V, C, 1, h, w) predictions at a noise level with those of other views in them."""
+        """(P V, C, h, w) or (P V, C, 1, h, w) predictions at a noise level, with those of other views in them."""
         if not self._last <= sigma <= self._first:
             return denoised
         reads = self._reads_at(*denoised.shape[-2:], denoised.device)
         if reads is None:
             return denoised
-        views, size = self._scene.views, denoised.shape[-2:]
-        flat = denoised.reshape(len(denoised), -1, *size).float()
-        pixels = rearrange(flat, "(p v) c h w -> (v h w) (p c)", v=views).contiguous()
+        by_pictures = self._vae is not None and sigma <= self._pictures
+        fused = self._shared_as_pictures(denoised) if by_pictures else self._shared(denoised, reads)
+        return denoised.float().lerp(fused, self._strength).to(denoised.dtype)
+
+    def _shared(self, denoised: torch.Tensor, reads: SharedReads) -> torch.Tensor:
+        flat = denoised.flatten(1, -3).float()
+        pixels = rearrange(flat, "(p v) c h w -> (v h w) (p c)", v=self._scene.views).contiguous()
         shared = weighted_sums(pixels, reads.pixel, reads.weight, reads.ends, AT_ONCE)
-        fused = rearrange(shared, "(v h w) (p c) -> (p v) c h w", v=views, h=size[0], c=flat.shape[1])
-        return flat.lerp(fused, self._strength).reshape(denoised.shape).to(denoised.dtype)
+        shape = {"v": self._scene.views, "h": flat.shape[2], "c": flat.shape[1]}
+        return rearrange(shared, "(v h w) (p c) -> (p v) c h w", **shape).reshape(denoised.shape)
+
+    def _shared_as_pictures(self, denoised: torch.Tensor) -> torch.Tensor:
+        """By way of pictures. They are encoded one by one, since a VAE of videos takes a batch for one video."""
+        images = self._vae.decode(self._format.process_out(denoised.float()))
+        planes = images.flatten(0, -4).movedim(-1, 1).to(denoised.device, torch.float32)
+        shared = torch.cat([shared_pictures(views, self._scene) for views in planes.split(self._scene.views)])
+        encoded = torch.cat([self._vae.encode(picture[None]) for picture in shared.movedim(1, -1).clamp(0, 1)])
+        # Where memory is short the host unloads models for a VAE, even the one that is sampled.
+        comfy.model_management.load_models_gpu([self._guider.model_patcher, *self._guider.loaded_models])
+        return self._format.process_in(encoded).reshape(denoised.shape).to(denoised.device, torch.float32)
 
     def _reads_at(self, height: int, width: int, device: torch.device) -> SharedReads | None:
         """Made once for a size of latents."""
@@ -58,8 +84,8 @@ def agreeing_noise(noise: torch.Tensor, scene: Scene) -> torch.Tensor:
     """(P V, C, ..., h, w) noise, drawn anew once for each of P scenes; as it is where there is none to begin with."""
     if not noise.any():
         return noise
-    shared, size = SharedNoise.of(scene, *noise.shape[-2:]), noise.shape[-2:]
-    scenes = noise.reshape(-1, scene.views, noise.shape[1], *size)
+    shared = SharedNoise.of(scene, *noise.shape[-2:])
+    scenes = noise.flatten(1, -3).split(scene.views)
     return torch.cat([shared.draw(own) for own in scenes]).reshape(noise.shape).to(noise)
 
 

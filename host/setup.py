@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -18,13 +19,15 @@ NOISES = "own", "shared"  # of each view, or drawn once for the scene
 class Fusing:
     """How views take over what others predict.
 
-    strength: 0..1. start, end: as shares of the schedule. noise: one of NOISES.
+    strength: 0..1. start, end: as shares of the schedule. noise: one of NOISES. vae: by which the last steps share
+    pictures; None: all share latents.
     """
 
     strength: float = 1.0
     start: float = 0.0
     end: float = 1.0
     noise: str = NOISES[0]
+    vae: Any = None
 
 
 @dataclass(frozen=True, eq=False)

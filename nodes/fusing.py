@@ -46,6 +46,12 @@ class FuseViews(io.ComfyNode):
                     tooltip="own: each view starts from noise of its own. shared: where views show the same they start "
                     "from the same noise, drawn once for the scene.",
                 ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="The MODEL's VAE: the last fifth of the steps then shares pictures in place of latents, "
+                    "which is sharper and agrees far better, and takes a VAE's time in each of these steps.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The MODEL, for any sampler."),
@@ -55,6 +61,6 @@ class FuseViews(io.ComfyNode):
 
     @classmethod
     @speaks_as("Fuse Views")
-    def execute(cls, model, cameras, panoramas, strength, start, end, noise=Fusing.noise) -> io.NodeOutput:
-        fusing = Fusing(strength, start, end, noise)
+    def execute(cls, model, cameras, panoramas, strength, start, end, noise=Fusing.noise, vae=None) -> io.NodeOutput:
+        fusing = Fusing(strength, start, end, noise, vae)
         return io.NodeOutput(with_fusing(model, cameras, fusing), empty_latent(model, cameras, panoramas))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sphere import detailed, smooth, view_directions
 
 from mvdiffusion_pack.geometry import agreement as measure
-from mvdiffusion_pack.geometry import posed
+from mvdiffusion_pack.geometry import posed, seen
 from mvdiffusion_pack.geometry.agreement import Agreement, PairAgreement, agreement, seen_by_both
 from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov, rotation_from_angles
 from mvdiffusion_pack.geometry.input_error import InputError
@@ -98,7 +98,7 @@ def test_identical_pictures_have_a_finite_number():
 def test_bands_of_rows_give_what_one_gives(views, monkeypatch):
     images = views.roll(1, 0)
     whole = agreement(images, RING)
-    monkeypatch.setattr(measure, "BLOCK", 7 * RING.width)
+    monkeypatch.setattr(seen, "BLOCK", 7 * RING.width)
     banded = agreement(images, RING)
     assert [pair.pixels for pair in banded.pairs] == [pair.pixels for pair in whole.pairs]
     assert [pair.error for pair in banded.pairs] == pytest.approx([pair.error for pair in whole.pairs], rel=1e-5)
