@@ -142,6 +142,15 @@ def inverse_depth(depth: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return F.interpolate(scaled.where(valid, -2.0)[:, None], size=(height, width), mode="nearest")[:, 0]
 
 
+def depth_hints(depth: torch.Tensor) -> torch.Tensor:
+    """(V, H, W, 3) float32 grey pictures of (V, H, W) depth as depth ControlNets take it: near is white.
+
+    Each view spans black to white. Black where there is no reading, which ControlNets take for far away.
+    """
+    inverse = inverse_depth(depth, *depth.shape[1:])
+    return ((inverse + 1) / 2).clamp_min(0)[..., None].expand(-1, -1, -1, 3)
+
+
 def depth_at(points: torch.Tensor, depth: torch.Tensor, cameras: Cameras) -> torch.Tensor:
     """(...) float64 of an (H, W) depth map at the pixels nearest to (2, ...) points; 0 outside of the picture."""
     nearest = points.round()

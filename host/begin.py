@@ -18,8 +18,8 @@ from ..caa.attention.kept import KEPT
 from ..caa.blocks import CAA
 from ..geometry.scene import Scene
 from ..geometry.sequence.windows import Window
-from .checks import check_cameras, check_fusing, check_run, takes_depth
-from .fuse import FUSER, Fuser, agreeing_noise, fuse
+from .checks import check_cameras, check_run, takes_depth
+from .fuse import FUSER, Fuser, agreeing_noise, check_fusing, check_guider, fuse
 from .inject import Site, eject, inject, run_site
 from .inputs import repeat_given_images
 from .preview import with_live_preview
@@ -83,6 +83,8 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     check_run(setup, None if caa is None else caa.kind, guider, sampler, noise, latent_image, denoise_mask)
     cameras = setup.cameras
     assert cameras is not None  # the check would have said so
+    if setup.fusing is not None:
+        check_guider(guider)
     guider.conds = repeat_given_images(guider.conds, cameras.views, noise.shape[0])
     if caa is None and setup.fusing is None:
         logger.warning("This MODEL has no MVDiffusion blocks: its views are sampled together but will not agree.")

@@ -12,16 +12,9 @@ from ..geometry.pictures import same_proportions
 from ..geometry.scene import Scene
 from .conditionings import ONE_EACH, check_conditionings
 from .inputs import check_given_images, takes_more_than_latents
-from .quirks import (
-    hands_predictions_over,
-    holds_easy_cache,
-    holds_perp_neg,
-    holds_self_attention_guidance,
-    pixels_per_latent,
-)
-from .setup import NOISES, Fusing, Setup
+from .quirks import holds_easy_cache, holds_perp_neg, holds_self_attention_guidance, pixels_per_latent
+from .setup import Setup
 
-FUSE = "Fuse Views"
 # By the kind of scene.
 NODE_OF = {"panorama": "Panorama Cameras", "sequence": "Depth Cameras"}
 OTHER_SCENE = {
@@ -48,11 +41,6 @@ def check_run(
     _check_kind(kind, setup.cameras, guider.model_patcher)
     if setup.fusing is None or kind is not None:
         _check_takes_depth(guider.model_patcher, setup.cameras)
-    if setup.fusing is not None and not hands_predictions_over(guider):
-        raise ValueError(
-            f"{FUSE}: the guider {type(guider).__name__} hands its predictions to the sampler past ComfyUI's wrappers, "
-            "so views could not share them: use CFG Guider, Basic Guider or another of ComfyUI's guiders."
-        )
     _check_latents(setup.cameras, noise, guider.model_patcher.get_model_object("latent_format"))
     if not torch.isfinite(latent_image).all():
         raise ValueError("The LATENT to be sampled holds NaN or infinite numbers: fix the node that it comes from.")
@@ -121,27 +109,6 @@ def _inputs(model) -> int | None:
 
 def _inputs_with_own(model, cameras: Scene) -> int:
     return model.get_model_object("latent_format").latent_channels + cameras.own_channels
-
-
-def check_fusing(fusing: Fusing, latent_format) -> None:
-    """Raises ValueError for inputs of Fuse Views that are out of range, and for the VAE of another model."""
-    for name in ("strength", "start", "end"):
-        number = getattr(fusing, name)
-        if not 0 <= number <= 1:
-            raise ValueError(f"{FUSE}: {name} must lie between 0 and 1, not {number:g}.")
-    if fusing.start > fusing.end:
-        raise ValueError(
-            f"{FUSE}: start is {fusing.start:g} and end {fusing.end:g}, so there is nothing between them: start must "
-            "not be greater than end."
-        )
-    if fusing.noise not in NOISES:
-        raise ValueError(f"{FUSE}: noise must be {' or '.join(NOISES)}, not '{fusing.noise}'.")
-    made, taken = getattr(fusing.vae, "latent_channels", None), latent_format.latent_channels
-    if made not in (None, taken):
-        raise ValueError(
-            f"{FUSE}: the vae makes latents of {made} channels, and this MODEL's have {taken}: connect the VAE that "
-            "was loaded with it."
-        )
 
 
 def check_cameras(cameras: Scene) -> None:

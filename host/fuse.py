@@ -19,8 +19,10 @@ from ..caa.attention.bags import weighted_sums
 from ..geometry.fusing import SharedReads, shared_pictures, shared_reads
 from ..geometry.scene import Scene
 from ..geometry.shared_noise import SharedNoise
-from .setup import Fusing
+from .quirks import hands_predictions_over
+from .setup import NOISES, Fusing
 
+NODE = "Fuse Views"
 FUSER = "mvdiffusion_fuser"  # the transformer option that holds the fuser of a sampling run
 AT_ONCE = 2**28  # bytes that may be copied at once where embedding_bag is missing
 PICTURES = 0.8  # of the schedule: from there on pictures are shared in place of latents, where there is a VAE
@@ -78,6 +80,36 @@ class Fuser:
             reads = shared_reads(self._scene, height, width)
             self._reads[key] = None if reads is None else reads.to(device)
         return self._reads[key]
+
+
+def check_fusing(fusing: Fusing, latent_format) -> None:
+    """Raises ValueError for inputs of Fuse Views that are out of range, and for the VAE of another model."""
+    for name in ("strength", "start", "end"):
+        number = getattr(fusing, name)
+        if not 0 <= number <= 1:
+            raise ValueError(f"{NODE}: {name} must lie between 0 and 1, not {number:g}.")
+    if fusing.start > fusing.end:
+        raise ValueError(
+            f"{NODE}: start is {fusing.start:g} and end {fusing.end:g}, so there is nothing between them: start must "
+            "not be greater than end."
+        )
+    if fusing.noise not in NOISES:
+        raise ValueError(f"{NODE}: noise must be {' or '.join(NOISES)}, not '{fusing.noise}'.")
+    made, taken = getattr(fusing.vae, "latent_channels", None), latent_format.latent_channels
+    if made not in (None, taken):
+        raise ValueError(
+            f"{NODE}: the vae makes latents of {made} channels, and this MODEL's have {taken}: connect the VAE that "
+            "was loaded with it."
+        )
+
+
+def check_guider(guider) -> None:
+    """Raises ValueError for a guider whose predictions no wrapper sees."""
+    if not hands_predictions_over(guider):
+        raise ValueError(
+            f"{NODE}: the guider {type(guider).__name__} hands its predictions to the sampler past ComfyUI's wrappers, "
+            "so views could not share them: use CFG Guider, Basic Guider or another of ComfyUI's guiders."
+        )
 
 
 def agreeing_noise(noise: torch.Tensor, scene: Scene) -> torch.Tensor:

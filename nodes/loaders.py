@@ -45,13 +45,14 @@ def _checkpoint() -> io.Combo.Input:
     )
 
 
-def _strength() -> io.Float.Input:
+def _strength(optional: bool = False) -> io.Float.Input:
     return io.Float.Input(
         "strength",
         default=1.0,
         min=0.0,
         max=2.0,
         step=0.05,
+        optional=optional,
         tooltip="How much the views listen to each other: 1 as trained, 0 not at all.",
     )
 
@@ -186,7 +187,8 @@ class LoadDemoModel(io.ComfyNode):
                     "kind",
                     options=list(KINDS),
                     tooltip="panorama: from text. outpainting: also takes a given view. depth: for depth sequences.",
-                )
+                ),
+                _strength(optional=True),
             ],
             outputs=[
                 io.Model.Output(
@@ -200,9 +202,9 @@ class LoadDemoModel(io.ComfyNode):
 
     @classmethod
     @speaks_as("Load Demo Model")
-    def execute(cls, kind) -> io.NodeOutput:
+    def execute(cls, kind, strength=1.0) -> io.NodeOutput:
         model, clip, vae = demo_models(KINDS[kind])
-        return io.NodeOutput(attach_weights(model, partial(demo_blocks, KINDS[kind]), strength=1.0), clip, vae)
+        return io.NodeOutput(attach_weights(model, partial(demo_blocks, KINDS[kind]), strength), clip, vae)
 
 
 class SaveMVDiffusion(io.ComfyNode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..geometry.depth import depth_hints
 from ..geometry.figures.depth_picture import depth_picture
 from ..geometry.figures.diagram import diagram
 from ..geometry.sequence.da3 import MIN_CONFIDENCE
@@ -136,6 +137,10 @@ class DepthCameras(io.ComfyNode):
                 io.Image.Output(
                     display_name="cameras_preview", tooltip="The path of the cameras and where they look, from above."
                 ),
+                io.Image.Output(
+                    display_name="depth_hints",
+                    tooltip="The depth of all frames in grey, near is white: for a depth ControlNet.",
+                ),
             ],
         )
 
@@ -186,6 +191,7 @@ class DepthCameras(io.ComfyNode):
             prompt_lines(prompts),
             prompt_lines([prompts[view] for view in keyframes]),
             to_intermediate(diagram(cameras)),
+            to_intermediate(depth_hints(cameras.depth)),
         )
 
 

@@ -1,4 +1,4 @@
-"""Bases as the host builds them, with fewer channels and random weights; the demo's CLIP and VAE fit SD 1.5 and SDXL."""
+"""Bases as the host builds them, small and with random weights; the demo's CLIP and VAE fit SD 1.5 and SDXL."""
 
 from __future__ import annotations
 

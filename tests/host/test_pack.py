@@ -24,6 +24,7 @@ NODES = {
     "MVDiffusionSourceImage": "Source Image to Views",
     "MVDiffusionTextEncode": "Multi-View Text Encode",
     "MVDiffusionApplyCameras": "Apply Cameras",
+    "MVDiffusionFuse": "Fuse Views",
     "MVDiffusionKSampler": "Multi-View KSampler",
     "MVDiffusionInterpolate": "Interpolate Keyframes",
     "MVDiffusionStitchEquirect": "Stitch Equirect",
