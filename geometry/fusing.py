@@ -11,10 +11,12 @@ and have too many pixels for such sums: they are read bilinearly, in bands of ro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 
+from .cameras import Cameras
 from .grid import edge_planes, grid_from_world, pixel_centres
 from .pictures import read_continued
 from .scene import Scene
@@ -101,7 +103,8 @@ def _own_grid(height: int, width: int) -> torch.Tensor:
 
 def _share(scene: Scene, view: int, grid: torch.Tensor) -> torch.Tensor:
     """(...) weights of a view at its (2, ...) grid coordinates: edge distances, as a part of the most, to a power."""
-    planes, world_from_grid = edge_planes(scene)[view], torch.linalg.inv(grid_from_world(scene)[view])
+    cameras = cast(Cameras, scene)  # as all scenes are
+    planes, world_from_grid = edge_planes(cameras)[view], torch.linalg.inv(grid_from_world(cameras)[view])
     rays = world_from_grid @ torch.cat((grid, torch.ones_like(grid[:1]))).flatten(1)
     distance = (planes @ F.normalize(rays, dim=0)).amin(0)
     middle = (planes @ F.normalize(world_from_grid[:, 2], dim=0)).amin()

@@ -41,15 +41,16 @@ class Fuser:
         level = guider.model_patcher.get_model_object("model_sampling").percent_to_sigma
         self._first = level(fusing.start) if fusing.start > 0 else math.inf
         self._last = level(fusing.end)
-        # The last step shares pictures even where steps are few.
-        self._pictures = max(level(PICTURES), float(sigmas[-2]) if sigmas[-1] == 0 else 0.0)
+        # The last step shares pictures even where steps are few; a run that stops before the end has no such step.
+        ends = len(sigmas) > 1 and sigmas[-1] == 0
+        self._pictures = max(level(PICTURES), float(sigmas[-2])) if ends else level(PICTURES)
         self._reads: dict[tuple, SharedReads | None] = {}
 
     def __call__(self, denoised: torch.Tensor, sigma: float) -> torch.Tensor:
         """(P V, C, h, w) or (P V, C, 1, h, w) predictions at a noise level, with those of other views in them."""
         if not self._last <= sigma <= self._first:
             return denoised
-        reads = self._reads_at(*denoised.shape[-2:], denoised.device)
+        reads = self._reads_at(denoised.shape[-2], denoised.shape[-1], denoised.device)
         if reads is None:
             return denoised
         by_pictures = self._vae is not None and sigma <= self._pictures

@@ -40,7 +40,9 @@ def _repeated(entry: dict, views: int, panoramas: int) -> dict:
     rows = {key: entry[key] for key in (LATENTS, MASKS) if entry.get(key) is not None}
     if MASKS in rows:
         rows[MASKS] = mask_rows(rows[MASKS])
-    return entry | {key: value.repeat(panoramas, 1, 1, 1) for key, value in rows.items() if len(value) == views}
+    return entry | {
+        key: value.repeat(panoramas, *[1] * (value.ndim - 1)) for key, value in rows.items() if len(value) == views
+    }
 
 
 def check_given_images(guider, sampler, cameras: Scene, shape: torch.Size) -> None:

@@ -15,6 +15,7 @@ from mvdiffusion_pack.geometry.depth import (
     NO_POINT,
     carry,
     depth_correspondences,
+    depth_hints,
     depth_neighbours,
     depth_overlap,
     depth_overlaps,
@@ -337,3 +338,11 @@ def test_inverse_depth_spans_all_of_a_view_and_marks_what_has_none():
     depth = torch.tensor([[[2.0, 4.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
     expected = torch.tensor([[[-1 / 3, -1.0], [-2.0, 1.0]], [[-2.0, -2.0], [-2.0, -2.0]]])
     torch.testing.assert_close(inverse_depth(depth, 2, 2), expected, rtol=0, atol=1e-5)
+
+
+def test_hints_for_a_controlnet_are_grey_and_white_where_near():
+    depth = torch.tensor([[[1.0, 2.0], [4.0, 0.0]]])
+    hints = depth_hints(depth)
+    assert hints.shape == (1, 2, 2, 3) and torch.equal(hints[..., 0], hints[..., 2])
+    expected = torch.tensor([[1.0, 1 / 3], [0.0, 0.0]])  # of 1 / depth, from 0.25 to 1
+    assert torch.allclose(hints[0, ..., 0], expected, atol=1e-4)
