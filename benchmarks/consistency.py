@@ -24,14 +24,15 @@ import in_process
 from environment import SetUpError, run_script
 
 VIEWS = 8
-# What is compared with --fused: its name, whether views fuse, strength of the blocks, whether by way of pictures.
+# What is compared with --fused: its name, strength of the blocks, from which share of the schedule on views fuse (None:
+# not at all), and whether the last steps share pictures.
 FUSED = (
-    ("without CAA", False, 0.0, False),
-    ("fused", True, 0.0, False),
-    ("fused, with VAE", True, 0.0, True),
-    ("with CAA", False, 1.0, False),
-    ("CAA, fused", True, 1.0, False),
-    ("CAA, fused, VAE", True, 1.0, True),
+    ("without CAA", 0.0, None, False),
+    ("fused", 0.0, 0.0, False),
+    ("fused, with VAE", 0.0, 0.0, True),
+    ("with CAA", 1.0, None, False),
+    ("CAA, fused, with VAE", 1.0, 0.0, True),
+    ("CAA, fused from 0.8, with VAE", 1.0, 0.8, True),
 )
 
 
@@ -61,8 +62,8 @@ def main() -> int:
         model, clip, vae = loaded("panorama")
         if arguments.fused:
             shown = {}
-            for name, fused, strength, by in FUSED:
-                one = model if not fused else fusing(model, rooms[0], vae if by else None)
+            for name, strength, start, pictures in FUSED:
+                one = model if start is None else fusing(model, rooms[0], start, vae if pictures else None)
                 shown[name] = [painted(one, clip, vae, room, arguments, i, strength) for i, room in enumerate(rooms)]
                 print(table({name: figures(shown[name], rooms, colours)}), flush=True)
             if arguments.sheet:
@@ -134,11 +135,11 @@ def loaded(kind: str):
     return LoadDemoModel.execute(kind).args
 
 
-def fusing(model, room: Room, vae=None):
+def fusing(model, room: Room, start: float, vae=None):
     """The MODEL with Fuse Views; rooms' cameras differ in their place alone."""
     from mvdiffusion_pack.nodes.fusing import FuseViews
 
-    return FuseViews.execute(model, room.cameras, 1, 1.0, 0.0, 1.0, vae=vae).args[0]
+    return FuseViews.execute(model, room.cameras, 1, 1.0, start, 1.0, vae=vae).args[0]
 
 
 def through(vae, images):

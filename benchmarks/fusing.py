@@ -28,7 +28,7 @@ def main() -> None:
     in_process.start_host(comfy_host.find_comfyui(), *(["--cpu"] if device.type == "cpu" else []))
     in_process.load_pack()
     with torch.inference_mode():
-        step = VIEWS * median(plain_step(device, latent), device, 3)
+        step = VIEWS * median(plain_step(device, latent), device, 1)
         once, fuse = fusing(device, latent, arguments)
     print(
         f"{VIEWS} views of {arguments.size} pixels, {arguments.channels} channels, {device}: once {once:.2f} s, ",

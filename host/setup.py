@@ -49,6 +49,10 @@ class Setup:
     known: torch.Tensor | None = None
     fusing: Fusing | None = None
 
+    def __deepcopy__(self, memo) -> Setup:
+        """Itself: 0.3.64 and 0.8 copy a MODEL's options deeply for each clone, and with them a VAE and all depth."""
+        return self
+
 
 def setup_of(model) -> Setup:
     """The `Setup` of a ModelPatcher or a guider; an empty one where no node of this pack has touched it."""
