@@ -31,6 +31,7 @@ FUSED = (
     ("fused", 0.0, 0.0, False),
     ("fused, with VAE", 0.0, 0.0, True),
     ("with CAA", 1.0, None, False),
+    ("CAA, fused", 1.0, 0.0, False),
     ("CAA, fused, with VAE", 1.0, 0.0, True),
     ("CAA, fused from 0.8, with VAE", 1.0, 0.8, True),
 )

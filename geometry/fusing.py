@@ -4,14 +4,15 @@ MultiDiffusion (Bar-Tal et al. 2023) averages what overlapping crops of one pict
 Weights are edge distances, as in feathering, to a power: near the border between two views both count, and elsewhere
 almost only the one that sees the point best, since the mean of two pictures is a blurred one.
 
-Latents are read bicubically, by sums that are made once and serve all steps. Pictures are shared once or a few times,
-and have too many pixels for such sums: they are read bilinearly, in bands of rows.
+Latents are read bicubically, by sparse sums. Pictures have too many pixels for such sums, and are fine enough to be
+read bilinearly. Both are prepared once for a run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -53,21 +54,59 @@ def shared_reads(scene: Scene, height: int, width: int) -> SharedReads | None:
     return SharedReads(pixel.int(), weight.float(), F.pad(counts.cumsum(0), (1, 0)).int())
 
 
-def shared_pictures(pictures: torch.Tensor, scene: Scene) -> torch.Tensor:
+class Part(NamedTuple):
+    """What a view reads of another one in a rectangle of its pixels: (2, r, c) grid coordinates, and (r, c) weights."""
+
+    other: int
+    rows: slice
+    columns: slice
+    grid: torch.Tensor
+    share: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PictureReads:
+    """How V views share pictures. own: (V, h, w) float32 weights of their own pixels. parts: what each view reads."""
+
+    own: torch.Tensor
+    parts: tuple[tuple[Part, ...], ...]
+
+
+def picture_reads(scene: Scene, height: int, width: int, device: torch.device) -> PictureReads:
+    """Of pictures of this size; computed in float64 on the CPU, kept in float32 on a device."""
+    own_grid, views = _own_grid(height, width), range(scene.views)
+    own = torch.stack([_share(scene, view, own_grid).float() for view in views]).to(device)
+    parts = [
+        tuple(part for other in views if other != view for part in _parts(scene, view, other, height, width, device))
+        for view in views
+    ]
+    return PictureReads(own, tuple(parts))
+
+
+def shared_pictures(pictures: torch.Tensor, reads: PictureReads) -> torch.Tensor:
     """(V, C, h, w) float32 pictures of a scene's views as means of what all of them show."""
-    height, width = pictures.shape[-2:]
-    own_grid, device, shared = _own_grid(height, width), pictures.device, []
-    for view, picture in enumerate(pictures):
-        shares = _share(scene, view, own_grid).float().to(device)
-        total = picture * shares
-        for other in set(range(scene.views)) - {view}:
-            for rows, grid, overlap in seen_bands(scene, view, other, (width, height)):
-                if overlap.any():
-                    share = (_share(scene, other, grid) * overlap).float().to(device)
-                    total[:, rows] += share * read_continued(pictures[other][None], grid.float().to(device))[0]
-                    shares[rows] += share
+    shared = []
+    for picture, own, parts in zip(pictures, reads.own, reads.parts, strict=True):
+        total, shares = picture * own, own.clone()
+        for other, rows, columns, grid, share in parts:
+            total[:, rows, columns] += share * read_continued(pictures[other][None], grid.clone())[0]
+            shares[rows, columns] += share
         shared.append(total / shares)
     return torch.stack(shared)
+
+
+def _parts(scene: Scene, view: int, other: int, height: int, width: int, device: torch.device) -> Iterator[Part]:
+    """What a view reads of another one, band by band. Nothing where they share less than a block of 8 x 8 pixels."""
+    coarse = max(1, width // 8), max(1, height // 8)
+    if not seen_in(scene, view, other, coarse, slice(0, coarse[1]))[1].any():
+        return
+    for rows, grid, overlap in seen_bands(scene, view, other, (width, height)):
+        seen = overlap.any(0).nonzero().flatten().tolist()
+        if seen:
+            columns = slice(seen[0], seen[-1] + 1)
+            grid, overlap = grid[..., columns], overlap[:, columns]
+            share = _share(scene, other, grid) * overlap
+            yield Part(other, rows, columns, grid.float().to(device), share.float().to(device))
 
 
 def _reads_of_view(scene: Scene, view: int, height: int, width: int):

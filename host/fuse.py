@@ -16,7 +16,7 @@ import torch
 from einops import rearrange
 
 from ..caa.attention.bags import weighted_sums
-from ..geometry.fusing import SharedReads, shared_pictures, shared_reads
+from ..geometry.fusing import PictureReads, SharedReads, picture_reads, shared_pictures, shared_reads
 from ..geometry.scene import Scene
 from ..geometry.shared_noise import SharedNoise
 from .quirks import hands_predictions_over
@@ -45,6 +45,7 @@ class Fuser:
         ends = len(sigmas) > 1 and sigmas[-1] == 0
         self._pictures = max(level(PICTURES), float(sigmas[-2])) if ends else level(PICTURES)
         self._reads: dict[tuple, SharedReads | None] = {}
+        self._picture_reads: PictureReads | None = None
 
     def __call__(self, denoised: torch.Tensor, sigma: float) -> torch.Tensor:
         """(P V, C, h, w) or (P V, C, 1, h, w) predictions at a noise level, with those of other views in them."""
@@ -68,7 +69,10 @@ class Fuser:
         """By way of pictures. They are encoded one by one, since a VAE of videos takes a batch for one video."""
         images = self._vae.decode(self._format.process_out(denoised.float()))
         planes = images.flatten(0, -4).movedim(-1, 1).to(denoised.device, torch.float32)
-        shared = torch.cat([shared_pictures(views, self._scene) for views in planes.split(self._scene.views)])
+        if self._picture_reads is None:
+            self._picture_reads = picture_reads(self._scene, planes.shape[-2], planes.shape[-1], planes.device)
+        scenes = planes.split(self._scene.views)
+        shared = torch.cat([shared_pictures(views, self._picture_reads) for views in scenes])
         encoded = torch.cat([self._vae.encode(picture[None]) for picture in shared.movedim(1, -1).clamp(0, 1)])
         # Where memory is short the host unloads models for a VAE, even the one that is sampled.
         comfy.model_management.load_models_gpu([self._guider.model_patcher, *self._guider.loaded_models])

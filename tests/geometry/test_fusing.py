@@ -11,7 +11,7 @@ from sphere import smooth, view_directions
 from wall import AWAY, along_a_wall
 
 from mvdiffusion_pack.geometry import seen
-from mvdiffusion_pack.geometry.fusing import SharedReads, shared_pictures, shared_reads
+from mvdiffusion_pack.geometry.fusing import SharedReads, picture_reads, shared_pictures, shared_reads
 from mvdiffusion_pack.geometry.layouts import ring, sphere
 
 RING = ring(8, 90, 64, 64)
@@ -24,6 +24,11 @@ def fused(pixels: torch.Tensor, reads: SharedReads) -> torch.Tensor:
     terms = flat[reads.pixel.long()] * reads.weight[:, None]
     sums = torch.stack([terms[first:last].sum(0) for first, last in pairwise(ends)])
     return sums.reshape(pixels.shape)
+
+
+def shared(pictures: torch.Tensor, cameras) -> torch.Tensor:
+    """(V, C, h, w) pictures as their views share them."""
+    return shared_pictures(pictures, picture_reads(cameras, *pictures.shape[-2:], torch.device("cpu")))
 
 
 def numbered(views: int, height: int = SIZE, width: int = SIZE) -> torch.Tensor:
@@ -95,18 +100,18 @@ def test_what_stands_before_a_point_is_not_taken_for_it():
 def test_pictures_are_shared_as_latents_are(cameras):
     shares = fused(numbered(cameras.views), shared_reads(cameras, SIZE, SIZE))
     pictures = numbered(cameras.views).movedim(-1, 1).contiguous()
-    assert torch.allclose(shared_pictures(pictures, cameras).movedim(1, -1), shares, atol=1e-4)
+    assert torch.allclose(shared(pictures, cameras).movedim(1, -1), shares, atol=1e-4)
 
 
 def test_pixels_without_depth_keep_their_colours():
     cameras = along_a_wall(2)
     holes = replace(cameras, depth=cameras.depth.clone().index_fill_(2, torch.arange(20, 40), 0))
     pictures = torch.rand(2, 3, 64, 64)
-    assert torch.allclose(shared_pictures(pictures, holes)[..., 20:40], pictures[..., 20:40], atol=1e-5)
+    assert torch.allclose(shared(pictures, holes)[..., 20:40], pictures[..., 20:40], atol=1e-5)
 
 
 def test_pictures_come_in_bands_of_rows(monkeypatch):
     pictures = torch.rand(8, 3, 32, 32)
-    whole = shared_pictures(pictures, RING)
+    whole = shared(pictures, RING)
     monkeypatch.setattr(seen, "BLOCK", 5 * 32)
-    assert torch.allclose(shared_pictures(pictures, RING), whole, atol=1e-6)
+    assert torch.allclose(shared(pictures, RING), whole, atol=1e-6)
