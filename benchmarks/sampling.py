@@ -34,7 +34,7 @@ import in_process
 
 WIDTHS = (320, 640, 1280, 1280)
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-WAYS = "published", "plain", "fast"
+WAYS = "published", "plain", "torch", "auto"
 
 
 class PeakMemory:
@@ -154,7 +154,7 @@ class Steps:
                 corr = self.tables(*x.shape[-2:], x.device).correspondences
                 return torch.cat([published_block(block, views, corr, bands) for views in x.split(self.cameras.views)])
 
-        return BenchmarkRun(self.cameras, self.caa, 1.0, "plain" if way == "plain" else "auto")
+        return BenchmarkRun(self.cameras, self.caa, 1.0, "auto" if way == "published" else way)
 
 
 def measure(name: str, steps: Steps, arguments) -> float:
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("scene", nargs="?", choices=("ring", "sphere", "depth", "growth", "windows"), default="ring")
     parser.add_argument("--latent", type=int, help="latent height and width of a view: pixels / 8, a multiple of 8")
     parser.add_argument("--views", type=int)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["published", "fast"], help="how blocks attend")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["published", "auto"], help="how blocks attend")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, help="default: fp16 on a GPU, fp32 on a CPU")

@@ -25,7 +25,7 @@ import torch
 from sampling import DTYPES, Steps, comfy_host, in_process
 from torch.utils.checkpoint import checkpoint
 
-WAYS = "published", "plain", "fast"
+WAYS = "published", "plain", "torch", "auto"
 
 
 class Run:
@@ -62,7 +62,9 @@ class Run:
             on_cpu = self._steps.device.type == "cpu"
             memory = Memory.within(2**36, on_cpu, 2**36)
             correspondences = self._steps.cameras.correspondences(height, width)
-            self._tables[height, width] = Tables(correspondences, memory, fast=self._way == "fast")
+            self._tables[height, width] = Tables(
+                correspondences, memory, way="auto" if self._way == "published" else self._way
+            )
         return self._tables[height, width]
 
 
@@ -180,7 +182,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latent", type=int, default=32, help="latent height and width: pixels / 8, a multiple of 8")
     parser.add_argument("--views", type=int, default=8)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="how blocks attend")
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=["published", "plain", "auto"], help="how blocks attend"
+    )
     parser.add_argument("--checkpointing", nargs="+", choices=("off", "on"), default=("off", "on"))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of the CPU; default: torch's own choice")

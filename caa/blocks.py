@@ -32,7 +32,7 @@ class Attention(nn.Module):
         `norm` is the block's LayerNorm: queries and keys share it. `bands` are the block's frequencies (N,).
         """
         query = self.to_q(norm(x + tables.query_code(bands, x)))
-        attend = attend_fast if tables.fast else attend_plainly
+        attend = attend_plainly if tables.way == "plain" else attend_fast
         return self.to_out(attend(self, norm, x.flatten(0, 1), query.flatten(0, 3), tables, bands)).view_as(x)
 
 

@@ -15,6 +15,7 @@ from comfy.model_management import get_free_memory
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ..caa.attention.kept import KEPT
+from ..caa.attention.tables import WAYS
 from ..caa.blocks import CAA
 from ..geometry.scene import Scene
 from ..geometry.sequence.windows import Window
@@ -25,13 +26,13 @@ from .inputs import repeat_given_images
 from .preview import with_live_preview
 from .quirks import pixels_per_latent
 from .run import WINDOWS, Allowance, Run, Windows, predict
-from .setup import ATTENTION, KEY, Fusing, Setup, change_setup, setup_of
+from .setup import KEY, Fusing, Setup, change_setup, setup_of
 from .tensors import to_intermediate
 
 logger = logging.getLogger("MVDiffusion")
 
 
-def with_blocks(model, blocks_patcher, strength: float, attention: str = ATTENTION[0]):
+def with_blocks(model, blocks_patcher, strength: float, attention: str = WAYS[0]):
     """A clone of MODEL that runs the CAA blocks of `blocks_patcher` at `strength`; the original stays untouched."""
     model = _with_setup(model, strength=strength, attention=attention)
     model.set_additional_models(KEY, [blocks_patcher])

@@ -16,7 +16,7 @@ from einops import rearrange
 
 from ..caa.attention.kept import KEPT
 from ..caa.attention.memory import Memory
-from ..caa.attention.tables import Tables
+from ..caa.attention.tables import WAYS, Tables
 from ..caa.blocks import CAA
 from ..caa.condition import condition_features
 from ..geometry.scene import Scene
@@ -51,7 +51,7 @@ class Run:
         cameras: Scene,
         caa: CAA | None,
         strength: float | None,
-        attention: str = "auto",
+        attention: str = WAYS[0],
         condition: torch.Tensor | None = None,
         allowance: Allowance | None = None,
     ) -> None:
@@ -68,8 +68,8 @@ class Run:
         LoRA of the UNet), but not for these weights: to_k and to_v would get a part of theirs. training/ trains them.
         """
         if (height, width) not in self._tables:
-            fast, memory = self.attention == "auto", self._allowance.on(device)
-            self._tables[height, width] = KEPT.tables(self.cameras, height, width, fast, memory)
+            memory = self._allowance.on(device)
+            self._tables[height, width] = KEPT.tables(self.cameras, height, width, self.attention, memory)
         return self._tables[height, width]
 
     def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from ..caa.attention.tables import WAYS
 from ..geometry.scene import Scene
 from ..geometry.sequence.windows import Window
 
 KEY = "mvdiffusion"  # of everything that this pack adds to a MODEL
-ATTENTION = "auto", "plain"
 NOISES = "own", "shared"  # of each view, or drawn once for the scene
 
 
@@ -34,7 +34,7 @@ class Fusing:
 class Setup:
     """What the nodes have told a MODEL.
 
-    strength: of its CAA blocks; None: it has none. attention: how they attend, one of ATTENTION.
+    strength: of its CAA blocks; None: it has none. attention: how they attend, one of WAYS.
     prediction: what their base predicted when they were trained, 'eps' or 'v'. cameras: those of its views.
     windows: the views that are denoised together; none: all. known: (V, C, h, w) latents between which views are made:
     the first and the last view of each window know theirs. None: nothing is known.
@@ -42,7 +42,7 @@ class Setup:
     """
 
     strength: float | None = None
-    attention: str = ATTENTION[0]
+    attention: str = WAYS[0]
     prediction: str = "eps"
     cameras: Scene | None = None
     windows: tuple[Window, ...] = ()

@@ -12,6 +12,7 @@ import comfy.supported_models
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
+from ..caa.attention.tables import WAYS
 from ..caa.blocks import CAA
 from ..caa.weights.checkpoint import BASE, CAAWeights, write_slim
 from ..caa.weights.kinds import identify
@@ -21,7 +22,7 @@ from .checks import check_prediction
 from .inject import unet_widths
 from .loading import unet_patches
 from .quirks import is_dynamic, patcher_class
-from .setup import ATTENTION, KEY, change_setup
+from .setup import KEY, change_setup
 
 logger = logging.getLogger("MVDiffusion")
 STORED = (torch.float16, torch.bfloat16, torch.float32)
@@ -31,7 +32,7 @@ def attach_weights(
     model,
     read: Callable[[], CAAWeights],
     strength: float,
-    attention: str = ATTENTION[0],
+    attention: str = WAYS[0],
     weights: CAAWeights | None = None,
 ):
     """A clone of MODEL with the CAA blocks that `read` returns. `read` is called again where the host rebuilds a MODEL.

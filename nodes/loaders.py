@@ -10,6 +10,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..caa.attention.tables import WAYS
 from ..caa.weights.checkpoint import caa_of, read_caa
 from ..caa.weights.kinds import KINDS
 from ..caa.weights.tensor_files import TensorFile
@@ -17,7 +18,6 @@ from ..host.demo import demo_blocks, demo_models
 from ..host.file_names import file_name
 from ..host.fingerprints import fingerprint
 from ..host.loading import load_base_models
-from ..host.setup import ATTENTION
 from ..host.weights import attach_weights, save_weights, with_tuned_unet
 from .remedies import speaks_as
 from .schema import schema
@@ -60,10 +60,11 @@ def _strength(optional: bool = False) -> io.Float.Input:
 def _attention() -> io.Combo.Input:
     return io.Combo.Input(
         "attention",
-        options=list(ATTENTION),
-        default=ATTENTION[0],
+        options=list(WAYS),
+        default=WAYS[0],
         optional=True,
-        tooltip="auto is the fast way; plain is the slow, simple one, with the same result up to rounding.",
+        tooltip="auto is the fast way, with compiled kernels where they work. torch is the same without them; plain is "
+        "slow and simple. All give the same picture up to rounding.",
     )
 
 
@@ -124,7 +125,7 @@ class LoadMVDiffusion(io.ComfyNode):
 
     @classmethod
     @speaks_as("Load MVDiffusion")
-    def execute(cls, model, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
+    def execute(cls, model, checkpoint, strength, attention=WAYS[0]) -> io.NodeOutput:
         file = TensorFile(_path(checkpoint))
         again = speaks_as("Load MVDiffusion")(partial(read_caa, file.path))  # the host calls it outside of this node
         model = attach_weights(model, again, strength, attention, caa_of(file))
@@ -160,7 +161,7 @@ class LoadMVDiffusionCheckpoint(io.ComfyNode):
 
     @classmethod
     @speaks_as("Load MVDiffusion Checkpoint")
-    def execute(cls, checkpoint, strength, attention=ATTENTION[0]) -> io.NodeOutput:
+    def execute(cls, checkpoint, strength, attention=WAYS[0]) -> io.NodeOutput:
         file = TensorFile(_path(checkpoint))
         model, clip, vae = load_base_models(file)
         again = speaks_as("Load MVDiffusion Checkpoint")(partial(read_caa, file.path))

@@ -27,12 +27,12 @@ def features(*shape: int, seed: int = 1) -> torch.Tensor:
 
 
 def attended(
-    corr: Correspondences, x: torch.Tensor, *, memory: Memory | None = None, fast: bool = True, sampling: bool = True
+    corr: Correspondences, x: torch.Tensor, *, memory: Memory | None = None, way: str = "auto", sampling: bool = True
 ) -> torch.Tensor:
     """What a block adds to (B, V, C, h, w) features, computed on the GPU where there is one."""
     block, bands = block_of(x.shape[2], x.dtype).to(DEVICE), frequencies(x.shape[2], 2)
     with torch.inference_mode():
-        return block(x.to(DEVICE), Tables(corr, memory, fast, sampling), bands).cpu() - x
+        return block(x.to(DEVICE), Tables(corr, memory, way, sampling), bands).cpu() - x
 
 
 def gradients(block: PanoramaBlock, x: torch.Tensor, tables: Tables, forward=None) -> dict[str, torch.Tensor]:

@@ -89,21 +89,25 @@ class Piece:
     at_once: int
 
     @staticmethod
-    def of(reads: Reads, panoramas: int, heads: int, views: range, at_once: int, coded: bool) -> Piece:
-        """What the queries of these views read, in a batch of that many panoramas. coded: codes are sources."""
+    def of(reads: Reads, panoramas: int, heads: int, own: torch.Tensor | None, at_once: int, coded: bool) -> Piece:
+        """What some queries read, in a batch of that many panoramas.
+
+        own: (n,) int64, which queries of each panorama; None: all. coded: codes are sources.
+        """
         device, samples = reads.pixel.device, reads.pixel.shape[1]
-        size, whole = len(reads.unseen) // reads.views, len(views) == reads.views
-        own = slice(views.start * size, views.stop * size)
+        of_panorama, whole = len(reads.unseen), own is None
+        own = torch.arange(of_panorama, device=device) if own is None else own
         entry_row = reads.entry_row[own]
         used = entry_row >= 0
         row, key_view, query = entry_row[used].long(), reads.entry_view[own][used].long(), used.nonzero()[:, 0]
         panorama = torch.arange(panoramas, device=device)[:, None]
-        queries = torch.arange(own.start, own.stop, device=device) + panorama * (reads.views * size)
-        query = (query + panorama * (own.stop - own.start)).flatten()
+        queries = own + panorama * of_panorama
+        query = (query + panorama * len(own)).flatten()
         key_view = (key_view + panorama * reads.views).flatten()
         row = row.repeat(panoramas)
-        pixels, valid = panoramas * reads.views * size, reads.valid[row]
-        source, weight = key_view[:, None, None] * size + reads.pixel[row], reads.weight[row]
+        pixels, valid = panoramas * of_panorama, reads.valid[row]
+        source = key_view[:, None, None] * (of_panorama // reads.views) + reads.pixel[row]
+        weight = reads.weight[row]
         if coded:
             code = pixels + row[:, None] * samples + torch.arange(samples, device=device)
             source, weight = torch.cat((source, code[..., None]), -1), torch.cat((weight, valid[..., None]), -1)

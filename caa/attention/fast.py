@@ -61,7 +61,7 @@ def _attend_together(
     pixels: Projected, codes: Projected, features: torch.Tensor, query: torch.Tensor, tables: Tables, eps: float
 ) -> torch.Tensor:
     """All queries at once, over codes that are projected: by compiled kernels where they may be used."""
-    attended = attend_compiled(query, pixels, codes, tables.reads(features), eps)
+    attended = attend_compiled(query, pixels, codes, tables.reads(features), eps) if tables.way == "auto" else None
     return attend_piece(pixels, codes, query, tables.whole(features), eps) if attended is None else attended
 
 

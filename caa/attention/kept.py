@@ -9,7 +9,7 @@ from .memory import MB, Memory
 from .tables import Tables
 
 KEPT_BYTES = 512 * MB  # between runs, in all
-Key = tuple[int, int, bool]
+Key = tuple[int, int, str]
 
 
 class Kept:
@@ -22,16 +22,16 @@ class Kept:
     def __init__(self) -> None:
         self._scenes: WeakKeyDictionary[Scene, dict[Key, Tables]] = WeakKeyDictionary()
 
-    def tables(self, scene: Scene, height: int, width: int, fast: bool, memory: Memory) -> Tables:
+    def tables(self, scene: Scene, height: int, width: int, way: str, memory: Memory) -> Tables:
         """The tables of a sampling run over `scene` at one feature size; asked for once per run.
 
-        memory: what the run may use; what there is already counts.
+        way: one of `tables.WAYS`. memory: what the run may use; what there is already counts.
         """
         tables = self._scenes.setdefault(scene, {})
         self._scenes[scene] = self._scenes.pop(scene)  # used last
-        key = height, width, fast
+        key = height, width, way
         if key not in tables:
-            tables[key] = Tables(scene.correspondences(height, width), memory, fast, sampling=True)
+            tables[key] = Tables(scene.correspondences(height, width), memory, way, sampling=True)
         tables[key].begin(memory)
         return tables[key]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -18,6 +18,7 @@ from .reads import Reads, seen_codes
 from .softmax import HEAD, accumulation_dtype
 
 PER_QUERY = 4  # codes for a query, of which more are not projected: it would not pay within a few steps
+WAYS = "auto", "torch", "plain"  # to attend: fast.py with compiled kernels where they work, without them, plain.py
 CODES = "code", "centred"  # of the plain and of the fast way
 OUTSIDE = -3.0  # normalised coordinate whose bilinear taps all lie outside of any map
 FLOAT64 = ("cpu", "cuda")  # devices that are known to have it
@@ -67,19 +68,19 @@ class Tables:
     What follows from cameras alone stays on the device for as long as the tables live, as far as `memory` allows; of
     the rest, codes wait in the CPU's memory, or are made anew where that is short, too.
 
-    fast: whether attention takes the way of fast.py, or the plain one.
-    sampling: whether the blocks' weights stay as they are for as long as the tables live. The fast way then calls the
-        layers, whatever they do with their weights, and keeps what follows from weights and cameras: gradients of
-        features are right, those of weights are not. Otherwise, as in training, it reads the weights at each use: all
+    way: how blocks attend, one of WAYS.
+    sampling: whether the blocks' weights stay as they are for as long as the tables live. The fast ways then call the
+        layers, whatever they do with their weights, and keep what follows from weights and cameras: gradients of
+        features are right, those of weights are not. Otherwise, as in training, they read the weights at each use: all
         gradients are right, and weights may change between uses without a word to the tables.
     """
 
     def __init__(
-        self, correspondences: Correspondences, memory: Memory | None = None, fast: bool = True, sampling: bool = False
+        self, correspondences: Correspondences, memory: Memory | None = None, way: str = WAYS[0], sampling: bool = False
     ) -> None:
         self.correspondences = correspondences
         self.memory = memory or Memory()
-        self.fast, self.sampling = fast, sampling
+        self.way, self.sampling = way, sampling
         self._made: dict[tuple, Any] = {}
         self._of_layers: WeakKeyDictionary[Any, dict[tuple, Any]] = WeakKeyDictionary()
         self._layers: dict[tuple, Layers] = {}  # of this run
@@ -128,13 +129,14 @@ class Tables:
 
     def whole(self, like: torch.Tensor) -> Piece:
         """Who reads what of `reads` in a batch of (B V, h, w, C) features, codes being sources."""
-        return self._pieces(like, [range(self.correspondences.views)], coded=True)[0]
+        return self._pieces(like, [None], coded=True)[0]
 
     def by_view(self, like: torch.Tensor) -> list[Piece]:
         """The same for the queries of each view by itself, without the codes."""
-        return self._pieces(like, [range(view, view + 1) for view in range(self.correspondences.views)], coded=False)
+        views, size = self.correspondences.views, self.correspondences.height * self.correspondences.width
+        return self._pieces(like, list(torch.arange(views * size, device=like.device).split(size)), coded=False)
 
-    def _pieces(self, like: torch.Tensor, parts: list[range], coded: bool) -> list[Piece]:
+    def _pieces(self, like: torch.Tensor, parts: Sequence[torch.Tensor | None], coded: bool) -> list[Piece]:
         panoramas, heads = len(like) // self.correspondences.views, like.shape[-1] // HEAD
 
         def make() -> list[Piece]:

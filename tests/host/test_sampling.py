@@ -154,6 +154,19 @@ def test_plain_attention_rules_the_fast_way_out(demo, monkeypatch):
     assert relative_error(plainly, expected) < 1e-4
 
 
+def test_attention_by_torch_rules_compiled_kernels_out(demo, monkeypatch):
+    from mvdiffusion_pack.caa.attention import fast
+    from mvdiffusion_pack.host import begin, setup
+
+    asked, expected = [], demo.sample()
+    patcher = demo.model.get_additional_models_with_key(setup.KEY)[0]
+    monkeypatch.setattr(fast, "attend_compiled", lambda *_: asked.append(1))
+    assert torch.equal(demo.sample(begin.with_blocks(demo.model, patcher, 1.0, "torch")), expected)
+    assert not asked
+    demo.sample(begin.with_blocks(demo.model, patcher, 1.0, "auto"))
+    assert asked
+
+
 @pytest.mark.parametrize("attention", ["auto", "plain"])
 def test_little_free_memory_changes_nothing_but_the_pieces(demo, monkeypatch, attention):
     from mvdiffusion_pack.caa.attention.memory import Memory

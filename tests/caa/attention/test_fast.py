@@ -43,7 +43,7 @@ def test_fast_and_plain_agree(layout, views, fov, batch, stride, width, dtype, s
     x = features(batch, cameras.views, width, corr.height, corr.width, seed=seed).to(dtype)
     # Half precision is held to the plain attention in float32 of the same features.
     exact = x if dtype in (torch.float32, torch.float64) else x.float()
-    assert_agree(attended(corr, x), attended(corr, exact, fast=False), AGREEMENT[dtype])
+    assert_agree(attended(corr, x), attended(corr, exact, way="plain"), AGREEMENT[dtype])
 
 
 def test_features_of_very_different_size_agree():
@@ -51,13 +51,13 @@ def test_features_of_very_different_size_agree():
     corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
     x = features(1, 4, 64, 8, 8) * 10 ** torch.linspace(-6, 3, 64, dtype=torch.float64).view(8, 8)
     x[0, 1] = 3.0
-    assert_agree(attended(corr, x), attended(corr, x, fast=False), 1e-10)
+    assert_agree(attended(corr, x), attended(corr, x, way="plain"), 1e-10)
 
 
 def test_one_sample_and_many_neighbours_agree():
     corr = depth_like(5, 6, 1)
     x = features(2, 5, 64, 6, 6)
-    assert_agree(attended(corr, x), attended(corr, x, fast=False), 1e-10)
+    assert_agree(attended(corr, x), attended(corr, x, way="plain"), 1e-10)
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
@@ -66,8 +66,8 @@ def test_codes_that_are_too_many_to_be_projected_agree(layout, monkeypatch):
     cameras = LAYOUTS[layout](100, 4)
     corr = panorama_correspondences(cameras, cameras.height // 8, cameras.width // 8)
     x, few = features(2, cameras.views, 96, corr.height, corr.width), Memory(piece_bytes=2**16)
-    assert_agree(attended(corr, x), attended(corr, x, fast=False), 1e-10)
-    assert_agree(attended(corr, x, memory=few), attended(corr, x, fast=False), 1e-10)
+    assert_agree(attended(corr, x), attended(corr, x, way="plain"), 1e-10)
+    assert_agree(attended(corr, x, memory=few), attended(corr, x, way="plain"), 1e-10)
 
 
 @pytest.mark.parametrize("per_query", [0, 8], ids=["unprojected", "projected"])
@@ -77,7 +77,7 @@ def test_queries_that_see_nothing_in_any_view_agree(per_query, monkeypatch):
     corr = panorama_correspondences(ring(4, 30, 64, 64), 8, 8)
     assert not any(table.valid.any() for table in corr.tables)
     x = features(1, 4, 64, 8, 8)
-    assert_agree(attended(corr, x), attended(corr, x, fast=False), 1e-10)
+    assert_agree(attended(corr, x), attended(corr, x, way="plain"), 1e-10)
 
 
 @pytest.mark.parametrize("sampling", [True, False], ids=["sampling", "learning"])
@@ -90,7 +90,7 @@ def test_logits_far_below_zero_agree(sampling):
         attention.to_k.weight.copy_(-3 * attention.to_q.weight)
     x = 8 * features(64, seed=2)[None, None, :, None, None] + 0.1 * features(1, 16, 64, 8, 8)
     with torch.inference_mode():
-        fast, plain = (block(x.float(), Tables(corr, None, way, sampling), bands) for way in (True, False))
+        fast, plain = (block(x.float(), Tables(corr, None, way, sampling), bands) for way in ("auto", "plain"))
     assert fast.isfinite().all()
     assert_agree(fast - x, plain - x, 1e-4)
 
@@ -105,11 +105,11 @@ def test_codes_that_are_not_kept_are_not_made_for_each_view(sampling, monkeypatc
     assert len(made) <= 2  # sampling asks once more whether there is room for them projected
 
 
-@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+@pytest.mark.parametrize("way", ["auto", "plain"])
 @pytest.mark.parametrize("memory", [Memory(), Memory(projected_bytes=0)], ids=["roomy", "short"])
-def test_tables_that_were_used_in_inference_mode_train_afterwards(fast, memory):
+def test_tables_that_were_used_in_inference_mode_train_afterwards(way, memory):
     corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
-    made, block, bands = Tables(corr, memory, fast), block_of(32, torch.float32), frequencies(32, 2)
+    made, block, bands = Tables(corr, memory, way), block_of(32, torch.float32), frequencies(32, 2)
     x = features(1, 4, 32, 8, 8).float()
     with torch.inference_mode():
         block(x, made, bands)
@@ -117,16 +117,16 @@ def test_tables_that_were_used_in_inference_mode_train_afterwards(fast, memory):
     assert x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
-def test_pieces_change_nothing(fast):
+@pytest.mark.parametrize("way", ["auto", "plain"])
+def test_pieces_change_nothing(way):
     corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
     x = features(2, 4, 32, 8, 8)
     few = Memory(piece_bytes=8 * 3 * 9 * 32 * 8 * 5)  # five rows of all eight pairs at a time, of 32
-    assert_agree(attended(corr, x, memory=few, fast=fast), attended(corr, x, fast=fast), 1e-14)
+    assert_agree(attended(corr, x, memory=few, way=way), attended(corr, x, way=way), 1e-14)
 
 
-@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
-def test_tables_that_hold_a_part_of_the_queries_each(fast):
+@pytest.mark.parametrize("way", ["auto", "plain"])
+def test_tables_that_hold_a_part_of_the_queries_each(way):
     """The same correspondences as twice as many pairs, of which each has every other query."""
     corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
     halves = [
@@ -137,15 +137,15 @@ def test_tables_that_hold_a_part_of_the_queries_each(fast):
     pairs = [replace(pair, table=2 * pair.table + part) for pair in corr.pairs for part in (0, 1)]
     divided = replace(corr, pairs=tuple(pairs), tables=tuple(halves))
     x, few = features(2, 4, 32, 8, 8), Memory(piece_bytes=8 * 3 * 9 * 32 * 8 * 5)
-    assert_agree(attended(divided, x, memory=few, fast=fast), attended(corr, x, fast=fast), 1e-14)
+    assert_agree(attended(divided, x, memory=few, way=way), attended(corr, x, way=way), 1e-14)
 
 
-@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+@pytest.mark.parametrize("way", ["auto", "plain"])
 @pytest.mark.parametrize("waiting", [2**20, 0], ids=["waiting", "made anew"])
-def test_codes_beyond_the_allowance_change_nothing(fast, waiting):
+def test_codes_beyond_the_allowance_change_nothing(way, waiting):
     corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
     x, short = features(1, 4, 32, 8, 8), Memory(code_bytes=0, projected_bytes=0, waiting_bytes=waiting)
-    assert_agree(attended(corr, x, memory=short, fast=fast), attended(corr, x, fast=fast), 1e-13)
+    assert_agree(attended(corr, x, memory=short, way=way), attended(corr, x, way=way), 1e-13)
 
 
 @pytest.mark.parametrize(("waiting", "kept"), [(2**20, True), (0, False)])

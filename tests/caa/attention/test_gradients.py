@@ -30,13 +30,13 @@ SCENES = {
 }
 
 
-@pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
+@pytest.mark.parametrize("way", ["plain", "auto"])
 @pytest.mark.parametrize(
     "corr",
     [panorama_correspondences(ring(3, 130, 64, 64), 2, 2), depth_like(3, 2, 3)],
     ids=["ring", "depth"],
 )
-def test_gradients_are_those_of_finite_differences(corr: Correspondences, fast: bool):
+def test_gradients_are_those_of_finite_differences(corr: Correspondences, way: str):
     """Of features and of every parameter of the attention and of its norm."""
     layer = Attention(32, torch.nn, torch.float64, None)
     norm = torch.nn.LayerNorm(32, dtype=torch.float64)
@@ -45,7 +45,7 @@ def test_gradients_are_those_of_finite_differences(corr: Correspondences, fast: 
         (0.3 * features(*part.shape, seed=seed) + (key == "norm.weight")).requires_grad_()
         for seed, (key, part) in enumerate(parameters.items())
     ]
-    x, tables = features(1, 3, 2, 2, 32).requires_grad_(), Tables(corr, fast=fast)
+    x, tables = features(1, 3, 2, 2, 32).requires_grad_(), Tables(corr, way=way)
 
     def attended(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
         given = dict(zip(parameters, values, strict=True))
@@ -73,7 +73,7 @@ def test_gradients_are_those_of_finite_differences(corr: Correspondences, fast: 
 def test_fast_and_plain_have_the_same_gradients(scene, views, fov, batch, width, dtype, together, seed):
     corr = SCENES[scene](fov, views)
     x = features(batch, corr.views, width, corr.height, corr.width, seed=seed)
-    expected = gradients(block_of(width), x, Tables(corr, fast=False))
+    expected = gradients(block_of(width), x, Tables(corr, way="plain"))
     tables = Tables(corr, None if together else Memory(projected_bytes=0))
     assert_gradients_agree(gradients(block_of(width, dtype), x.to(dtype), tables), expected, AGREEMENT[dtype])
 
@@ -111,7 +111,7 @@ def test_half_precision_by_autocast_is_as_exact():
     """Weights stay fp32, as they are while they learn."""
     corr = SCENES["ring"](100, 4)
     x = features(2, corr.views, 96, corr.height, corr.width)
-    expected = gradients(block_of(96), x, Tables(corr, fast=False))
+    expected = gradients(block_of(96), x, Tables(corr, way="plain"))
     with torch.autocast("cpu", torch.bfloat16):
         found = gradients(block_of(96, torch.float32), x.bfloat16(), Tables(corr))
     assert_gradients_agree(found, expected, AGREEMENT[torch.bfloat16])
@@ -123,7 +123,7 @@ def test_queries_that_see_nothing_give_every_parameter_a_gradient():
     assert not any(table.valid.any() for table in corr.tables)
     x = features(1, 4, 32, 4, 4)
     assert_gradients_agree(
-        gradients(block_of(32), x, Tables(corr)), gradients(block_of(32), x, Tables(corr, fast=False)), 1e-8
+        gradients(block_of(32), x, Tables(corr)), gradients(block_of(32), x, Tables(corr, way="plain")), 1e-8
     )
 
 
@@ -161,7 +161,7 @@ def test_tables_of_a_sampling_run_have_the_gradients_of_features():
     """A LoRA of the UNet can be trained through blocks that stay as they are."""
     corr, block = SCENES["ring"](100, 4), block_of(32)
     x = features(1, corr.views, 32, corr.height, corr.width)
-    expected, tables = gradients(block, x, Tables(corr, fast=False))["x"], Tables(corr, sampling=True)
+    expected, tables = gradients(block, x, Tables(corr, way="plain"))["x"], Tables(corr, sampling=True)
     for _ in range(2):
         assert_gradients_agree({"x": gradients(block, x, tables)["x"]}, {"x": expected}, 1e-8)
 
@@ -172,7 +172,7 @@ def test_little_is_kept_for_the_gradients():
     tokens = features(1, 8, 16, 16, 128).float().requires_grad_()
     samples = int(sum(corr.table_of(pair).valid.sum() for pair in corr.pairs)) * 128 * 4
 
-    def kept(fast: bool) -> int:
-        return kept_by(lambda: block.transformer.attn1(tokens, block.transformer.norm1, Tables(corr, fast=fast), BANDS))
+    def kept(way: str) -> int:
+        return kept_by(lambda: block.transformer.attn1(tokens, block.transformer.norm1, Tables(corr, way=way), BANDS))
 
-    assert kept(fast=True) < 2 * samples < kept(fast=False) / 3
+    assert kept(way="auto") < 2 * samples < kept(way="plain") / 3

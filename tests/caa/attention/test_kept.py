@@ -31,7 +31,7 @@ def run(store: Kept, cameras, block: PanoramaBlock, free: int = MUCH) -> torch.T
     """One sampling run of one step."""
     x = torch.randn((1, cameras.views, WIDTH, 8, 8), generator=torch.manual_seed(1))
     with torch.inference_mode():
-        result = block(x, store.tables(cameras, 8, 8, True, Memory()), BANDS)
+        result = block(x, store.tables(cameras, 8, 8, "auto", Memory()), BANDS)
     store.rest(free)
     return result
 
@@ -62,7 +62,7 @@ def test_what_was_kept_in_inference_mode_serves_runs_with_gradients(block):
     store, cameras = Kept(), CAMERAS["unprojected"]()
     run(store, cameras, block)
     x = torch.randn(1, cameras.views, WIDTH, 8, 8, requires_grad=True)
-    block(x, store.tables(cameras, 8, 8, True, Memory()), BANDS).sum().backward()
+    block(x, store.tables(cameras, 8, 8, "auto", Memory()), BANDS).sum().backward()
     assert x.grad.isfinite().all()
 
 
@@ -104,5 +104,5 @@ def test_where_memory_is_short_nothing_is_kept(block):
 def test_what_is_there_counts_in_the_next_run(block):
     store, cameras, memory = Kept(), CAMERAS["projected"](), Memory()
     run(store, cameras, block)
-    store.tables(cameras, 8, 8, True, memory)
+    store.tables(cameras, 8, 8, "auto", memory)
     assert memory.code_bytes < Memory().code_bytes and memory.projected_bytes < Memory().projected_bytes

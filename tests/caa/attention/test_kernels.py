@@ -62,14 +62,14 @@ def ran(kernels, monkeypatch) -> list[int]:
 def test_kernels_agree_with_the_plain_attention(ran, corr, batch, width):
     x = features(batch, corr.views, width, corr.height, corr.width).float()
     assert any(table.valid.any() for table in corr.tables)
-    assert_agree(attended(corr, x), attended(corr, x, fast=False), 1e-5)
+    assert_agree(attended(corr, x), attended(corr, x, way="plain"), 1e-5)
     assert ran
 
 
 def test_kernels_take_half_precision(ran):
     corr = panorama_correspondences(ring(4, 120, 64, 64), 4, 4)
     x = features(1, 4, 64, 4, 4).half()
-    assert_agree(attended(corr, x), attended(corr, x.float(), fast=False), HALF[torch.float16])
+    assert_agree(attended(corr, x), attended(corr, x.float(), way="plain"), HALF[torch.float16])
 
 
 SCENES = {
@@ -91,7 +91,7 @@ def learned(corr: Correspondences, batch: int, width: int, dtype: torch.dtype, *
 
 def exact(corr: Correspondences, batch: int, width: int) -> dict[str, torch.Tensor]:
     return gradients(
-        block_of(width), features(batch, corr.views, width, corr.height, corr.width), Tables(corr, fast=False)
+        block_of(width), features(batch, corr.views, width, corr.height, corr.width), Tables(corr, way="plain")
     )
 
 
