@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch.autograd.function import once_differentiable
 
+from .checking import GradientsCheck, program_of
 from .projected import Projected
 from .reads import Readers, Reads
 from .softmax import HEAD, SCALE
@@ -187,11 +188,10 @@ class _Attention(torch.autograd.Function):
         *maps, query, reads, eps = arguments
         pixels, codes = Projected(*maps[:3]), Projected(*maps[3:])
         attended = attend(query, pixels, codes, reads, eps)
-        programs = query.device, query.dtype, query.shape[1], reads.pixel.shape[1], reads.entry_row.shape[1]
-        if any(ctx.needs_input_grad) and programs not in _rehearsed:
-            # A compiler that fails does so at once: compiled.py can go on without it here, backward could not.
-            gradients(query, pixels, codes, reads, attended, torch.zeros_like(attended.values), codes_learn=True)
-            _rehearsed.add(programs)
+        program = program_of(query, reads)
+        # What fails does so at once: compiled.py can go on without kernels here, backward could not.
+        if any(ctx.needs_input_grad) and program not in _rehearsed and _rehearse(*arguments, attended):
+            _rehearsed.add(program)
         ctx.reads = reads
         ctx.save_for_backward(*maps, query, *attended)
         return attended.values
@@ -203,6 +203,15 @@ class _Attention(torch.autograd.Function):
         pixels, codes, attended = Projected(*maps[:3]), Projected(*maps[3:]), Attended(values, scales, levels)
         codes_learn = any(ctx.needs_input_grad[3:6])
         return *gradients(query, pixels, codes, ctx.reads, attended, gradient.contiguous(), codes_learn), None, None
+
+
+def _rehearse(*arguments) -> bool:
+    """Makes gradients and compares a few of them with torch's; returns and raises as checking.check does."""
+    *maps, query, reads, eps, attended = arguments
+    pixels, codes = Projected(*maps[:3]), Projected(*maps[3:])
+    expected = GradientsCheck(query, pixels, codes, reads, eps)
+    attended = attended._replace(values=expected.attended)
+    return expected.compare(gradients(query, pixels, codes, reads, attended, expected.gradient, codes_learn=True))
 
 
 def gradients(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -23,9 +22,8 @@ from attention_cases import (
 from scattered import depth_like
 from torch.utils.checkpoint import checkpoint
 
-from mvdiffusion_pack.caa.attention import compiled, fast
+from mvdiffusion_pack.caa.attention import fast
 from mvdiffusion_pack.caa.attention.codes import frequencies
-from mvdiffusion_pack.caa.attention.projected import Projected
 from mvdiffusion_pack.caa.attention.tables import Tables
 from mvdiffusion_pack.geometry.correspondence import Correspondences, panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring, rings
@@ -154,61 +152,3 @@ def test_kernels_compile_for_nvidia_and_amd():
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(done.stdout.splitlines()) == 54  # six kernels, three models, three cards
-
-
-# The door to them: whether they are taken, and what happens if they fail.
-
-
-class OnGPU(torch.Tensor):
-    is_cuda = True
-
-
-def asked(requires_grad: bool = False) -> tuple:
-    """What attend_compiled is given, for two small views."""
-    corr = depth_like(2, 2, 3)
-    maps = torch.ones(8, 32, device=DEVICE)
-    query, reads = maps.clone().as_subclass(OnGPU).requires_grad_(requires_grad), Tables(corr).reads(maps)
-    codes = torch.zeros(*reads.valid.shape, 32, device=DEVICE)
-    return query, Projected(maps, maps, maps), Projected(codes, codes, codes), reads, 1e-5
-
-
-@pytest.fixture
-def door(monkeypatch) -> None:
-    monkeypatch.setattr(compiled, "_open", True)
-
-
-def broken(*_, **__):
-    raise RuntimeError("no compiler found\nsecond line")
-
-
-def test_a_kernel_that_does_not_compile_is_one_line_in_the_log(kernels, door, monkeypatch, caplog):
-    monkeypatch.setattr(kernels, "attend", broken)
-    with caplog.at_level(logging.WARNING, logger="MVDiffusion"):
-        assert compiled.attend_compiled(*asked()) is None
-        assert compiled.attend_compiled(*asked()) is None
-    assert [record.getMessage() for record in caplog.records] == [
-        "Triton cannot compile MVDiffusion's attention here, it goes on without: no compiler found"
-    ]
-
-
-def test_kernels_of_gradients_that_do_not_compile_are_found_out_in_the_forward_pass(kernels, door, monkeypatch):
-    monkeypatch.setattr(kernels, "gradients", broken)
-    monkeypatch.setattr(kernels, "_rehearsed", set())
-    assert compiled.attend_compiled(*asked(requires_grad=True)) is None
-    assert not compiled._open
-
-
-def test_kernels_of_gradients_are_not_compiled_for_sampling(kernels, door, monkeypatch):
-    monkeypatch.setattr(kernels, "gradients", broken)
-    monkeypatch.setattr(kernels, "_rehearsed", set())
-    assert compiled.attend_compiled(*asked()) is not None
-
-
-def test_running_out_of_memory_is_no_reason_to_close_the_door(kernels, door, monkeypatch):
-    def out_of_memory(*_):
-        raise torch.cuda.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr(kernels, "attend", out_of_memory)
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        compiled.attend_compiled(*asked())
-    assert compiled._open
