@@ -1,10 +1,12 @@
 """Lints the project and runs its tests, in an environment that it makes itself.
 
     python scripts/test.py [--quick] [--host FOLDER]... [--all-hosts] [argument for pytest ...]
+    python scripts/test.py --device cuda [argument for pytest ...]
 
 The ComfyUI that is found (COMFYUI_PATH, the one the pack is installed in, ~/ComfyUI, ~/comfy/ComfyUI) runs all tests,
 each further one, at the same time, those that touch the host. Without any, the tests that need none are run. `--quick`
-runs lint and mathematics alone, in less than a minute.
+runs lint and mathematics alone, in less than a minute. `--device cuda` runs what a graphics card has to show
+(NVIDIA's or AMD's): the tests that use it, then benchmarks; what it prints is meant to be pasted.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import card
 from comfy_host import HOW_TO_GET_COMFYUI, checked_host, find_comfyui, host_environment, host_version
-from environment import ROOT, VENV, enter, run_script
+from environment import ROOT, VENV, SetUpError, enter, run_script
 from web_lint import lint_web
 
 NUMBERS = itertools.count(1)  # of the logs of what runs beside
@@ -34,6 +37,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--quick", action="store_true", help="lint and mathematics alone, without a ComfyUI")
     parser.add_argument("--host", action="append", type=Path, default=[], metavar="FOLDER", help="one more ComfyUI")
     parser.add_argument("--all-hosts", action="store_true", help="also every ComfyUI-VERSION beside the found one")
+    parser.add_argument("--device", choices=["cuda"], help="the tests that use a graphics card, and benchmarks on it")
     return parser.parse_known_args()
 
 
@@ -111,8 +115,33 @@ def lint() -> dict[str, int]:
     }
 
 
+def on_card(host: Path | None, args: list[str]) -> int:
+    """Runs what a card can show, in turns, and goes on where something fails. The exit code is 1 then."""
+    if host is None:
+        raise SetUpError(f"no ComfyUI found, whose UNet is measured: {HOW_TO_GET_COMFYUI}")
+    enter(host, development=True)
+    card.check_card()
+    print(f"{card.described()}, ComfyUI {host_version(host)}", flush=True)
+    environment = {**os.environ, **host_environment(host), "COMFYUI_PATH": str(host)}
+    results = {"tests": tool("pytest", "--no-host", "-q", *card.TESTS, *args, environment=environment)}
+    for name, command in card.benchmarks():
+        print(f"\n{name}", flush=True)
+        results[name] = tool("python", *command, environment=environment)
+    return said(results)
+
+
+def said(results: dict[str, int]) -> int:
+    """Prints what passed and what failed; 1 if anything did."""
+    print()
+    for name, code in results.items():
+        print(f"{name}: {f'FAILED ({code})' if code else 'passed'}")
+    return int(any(results.values()))
+
+
 def main() -> int:
     args, pytest_args = arguments()
+    if args.device:
+        return on_card(find_comfyui(), pytest_args)
     hosts = [] if args.quick else chosen_hosts(find_comfyui(), args)
     enter(hosts[0] if hosts else None, development=True)
     print(f"ComfyUI to test with: {', '.join(map(host_version, hosts)) or 'none'}", flush=True)
@@ -127,10 +156,7 @@ def main() -> int:
             results |= pytest_in(hosts, pytest_args)
         print("\ntypes")
         results["types"] = types.wait()
-    print()
-    for name, code in results.items():
-        print(f"{name}: {f'FAILED ({code})' if code else 'passed'}")
-    return int(any(results.values()))
+    return said(results)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ A compiler and a driver that nobody has tried may give anything. What is compare
 kernels were given, with nothing but what these queries read of it, so that the comparison takes little time and memory.
 """
 
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportOptionalSubscript=false
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import card
 import psutil
 import pytest
+import torch
+from environment import SetUpError
 from in_process import ROOT
 
 spec = importlib.util.spec_from_file_location("test_command", ROOT / "scripts" / "test.py")  # Python has a module test
@@ -63,3 +68,26 @@ def test_a_selection_may_hold_no_test_of_further_hosts(tmp_path, monkeypatch, co
     monkeypatch.setattr(test_command, "program", lambda *_: program(f"exit({code})"))
     monkeypatch.setattr(test_command, "host_environment", lambda host: {})
     assert list(test_command.pytest_in(hosts(tmp_path), []).values()) == result
+
+
+def test_without_comfyui_nothing_of_a_card_is_begun(monkeypatch):
+    monkeypatch.setattr(test_command, "enter", lambda *_, **__: pytest.fail("packages were installed"))
+    with pytest.raises(SetUpError, match="no ComfyUI found"):
+        test_command.on_card(None, [])
+
+
+def test_the_command_names_the_card_and_goes_on_where_something_fails(monkeypatch, capfd, tmp_path):
+    (tmp_path / "comfyui_version.py").write_text('__version__ = "1"', encoding="utf-8")
+    monkeypatch.setattr(test_command, "enter", lambda *_, **__: None)
+    monkeypatch.setattr(test_command, "host_environment", lambda host: {})
+    monkeypatch.setattr(card, "check_card", lambda: None)
+    monkeypatch.setattr(
+        test_command, "program", lambda name, *args: [sys.executable, "-c", f"exit({name == 'pytest'})"]
+    )
+    properties = SimpleNamespace(name="A Card", total_memory=8 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    assert test_command.on_card(tmp_path, []) == 1
+    lines = capfd.readouterr().out.splitlines()
+    assert re.match(r"A Card, 8 GiB, capability 9\.0, driver .*, torch .*, ComfyUI 1$", lines[0])
+    assert "tests: FAILED (1)" in lines and "windows, bf16: passed" in lines and "stitching, sphere: passed" in lines
