@@ -181,3 +181,11 @@ def test_unets_of_another_structure_are_refused(loading, tmp_path):
     write_published(tmp_path / "other.ckpt", with_stubs(golden_weights("pano") | more))
     with pytest.raises(ValueError, match=r"not SD 2's, it has 1 other keys such as down_blocks\.3\.attentions"):
         loading.load_base_models(TensorFile(tmp_path / "other.ckpt"))
+
+
+@pytest.mark.parametrize("node", ["LoadMVDiffusion", "LoadMVDiffusionCheckpoint"])
+def test_graphs_that_say_how_blocks_attend_stay_valid(comfy, node):
+    from mvdiffusion_pack.nodes import loaders
+
+    (attention,) = (one for one in getattr(loaders, node).define_schema().inputs if one.id == "attention")
+    assert attention.options == ["auto", "torch", "plain"] and attention.default == "auto" and attention.optional
