@@ -98,6 +98,15 @@ class StitchEquirect(io.ComfyNode):
                     step=0.5,
                     tooltip="Over how many degrees from its edges the source fades into the panorama. 0: a sharp edge.",
                 ),
+                io.Boolean.Input(
+                    "level",
+                    optional=True,
+                    default=False,
+                    label_on="on",
+                    label_off="off",
+                    tooltip="Brings views to one brightness and tint before they are joined, and the source to that of "
+                    "the panorama under it.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -122,6 +131,7 @@ class StitchEquirect(io.ComfyNode):
         source_roll=0.0,
         source_fov=0.0,
         border=5.0,
+        level=False,
     ) -> io.NodeOutput:
         overlay = None
         if source is not None:
@@ -129,7 +139,7 @@ class StitchEquirect(io.ComfyNode):
             size = source.shape[2], source.shape[1]
             camera = source_camera(*size, cameras, source_yaw, source_pitch, source_roll, source_fov)
             overlay = Overlay(source, camera, border)
-        equirect, coverage = stitch(images, cameras, width, blend, background, overlay)
+        equirect, coverage = stitch(images, cameras, width, blend, background, overlay, level)
         return io.NodeOutput(to_intermediate(equirect), mask_to_intermediate(coverage))
 
 

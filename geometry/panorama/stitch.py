@@ -12,6 +12,7 @@ from ..input_error import InputError
 from ..pictures import empty_picture, halved, halvings, to_planes, view_planes
 from .blends import BLENDS
 from .equirect import check_panoramas, resize_panoramas
+from .gains import photo_gains, view_gains
 from .lattice import half_reach
 from .overlay import Overlay, check_overlay, read_photos
 from .union import UnionDepth
@@ -27,6 +28,7 @@ def stitch(
     blend: str = "feather",
     background: torch.Tensor | None = None,
     overlay: Overlay | None = None,
+    level: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Joins P * V images, panorama by panorama, to P panoramas.
 
@@ -39,6 +41,8 @@ def stitch(
         their common boundary, not where they merely meet each other.
     overlay: photos that show over views and background. They fade into these; where nothing is below, they end sharply,
         and towards there they become opaque as views would fade.
+    level: views are first brought to one brightness and tint, and photos to those of what is below, see gains.py. The
+        panoramas are then held to 0..1.
 
     Returns panoramas (P, width / 2, width, 3) and coverage (P, width / 2, width), float32 on the images' device.
     Coverage is 1 where a pixel's centre lies in a view or photo, else 0; there the panorama is black or the background.
@@ -66,6 +70,8 @@ def stitch(
     fade = min(FADE, half_reach(cameras))
     equirect = empty_picture(views.device, panoramas, width // 2, width, 3)
     largest = empty_picture(views.device, width // 2, width)
+    if level:
+        views = views * view_gains(views, cameras)
 
     def opacity(rows: slice, columns: slice) -> torch.Tensor:
         assert depth is not None  # asked only where something fades
@@ -77,19 +83,24 @@ def stitch(
         if background is not None:
             planes = torch.lerp(background[..., rows, :], planes, opacity(rows, slice(None)))
         equirect[:, rows] = planes.movedim(1, -1)
+    if level:
+        equirect.clamp_(0, 1)
     if overlay is not None:
-        _lay_photos(overlay, opacity if background is None else None, equirect, largest)
+        gains = photo_gains(overlay, equirect) if level else None
+        _lay_photos(overlay, gains, opacity if background is None else None, equirect, largest)
     return equirect, largest.gt_(0).expand(panoramas, -1, -1).contiguous()
 
 
 def _lay_photos(
     overlay: Overlay,
+    gains: torch.Tensor | None,
     below: Callable[[slice, slice], torch.Tensor] | None,
     equirect: torch.Tensor,
     largest: torch.Tensor,
 ) -> None:
     """Lays photos over panoramas (P, H, 2 H, 3), and adds them to the largest edge distances (H, 2 H), in place.
 
+    gains: (P, 3, 1, 1) factors of the photos; what gets lighter than 1 so is held there.
     below: how much there is, in rows and columns, that photos can fade into; none counts as 1 everywhere. Where it is 0
     photos are opaque up to their edge.
     """
@@ -97,6 +108,8 @@ def _lay_photos(
         seen, opacity = (distance > 0).to(photos), overlay.opacity(distance)
         if below is not None:
             opacity = torch.maximum(opacity, 1 - below(rows, columns)) * seen
+        if gains is not None:
+            photos = (photos * gains).clamp_max_(1)
         equirect[:, rows, columns].lerp_(photos.movedim(1, -1), opacity[..., None])
         largest[rows, columns] = torch.maximum(largest[rows, columns], distance)
 

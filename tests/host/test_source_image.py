@@ -100,13 +100,13 @@ def test_stitching_asks_no_more_of_saved_prompts_than_before(comfy):
 
     inputs = StitchEquirect.INPUT_TYPES()
     assert list(inputs["required"]) == ["images", "cameras", "width", "blend"]
-    added = ["source", "source_yaw", "source_pitch", "source_roll", "source_fov", "border"]
+    added = ["source", "source_yaw", "source_pitch", "source_roll", "source_fov", "border", "level"]
     assert list(inputs["optional"]) == ["background", *added]
     images = noise(4, 64, 64, 3)
     assert torch.equal(StitchEquirect.execute(images, RING, 256, "feather").args[0], stitch(images, RING, 256)[0])
 
 
-def test_widgets_of_the_source_have_the_defaults_of_execute(comfy):
+def test_optional_widgets_have_the_defaults_of_execute(comfy):
     import inspect
 
     from mvdiffusion_pack.nodes.panorama import StitchEquirect
@@ -117,8 +117,20 @@ def test_widgets_of_the_source_have_the_defaults_of_execute(comfy):
         for name, spec in StitchEquirect.INPUT_TYPES()["optional"].items()
         if "default" in spec[1]
     }
-    assert len(widgets) == 5
+    assert len(widgets) == 6
     assert widgets == {name: defaults[name].default for name in widgets}
+
+
+def test_views_and_source_are_levelled_where_it_is_asked_for(comfy):
+    from mvdiffusion_pack.nodes.panorama import StitchEquirect
+
+    images = torch.tensor([0.4, 0.5, 0.6, 0.5])[:, None, None, None].expand(-1, 64, 64, 3)
+    photo, camera = torch.full((1, 48, 64, 3), 0.65), source_camera(64, 48, RING)
+    equirect, _ = StitchEquirect.execute(images, RING, 256, "feather", source=photo, level=True).args
+    expected, coverage = stitch(images, RING, 256, overlay=Overlay(photo, camera), level=True)
+    assert torch.equal(equirect, expected)
+    shown = equirect[coverage > 0]
+    assert shown.max() - shown.min() < 0.005
 
 
 @pytest.fixture(scope="module")
