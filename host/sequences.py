@@ -18,6 +18,7 @@ from ..geometry.sequence.scannet import read_frames, write_sequence
 from .file_names import file_name, with_host_tokens
 from .fingerprints import fingerprint
 from .folders import inside
+from .progress import interruptible
 
 logger = logging.getLogger("MVDiffusion")
 
@@ -70,8 +71,11 @@ def geometry_frames(
 def cameras_of_frames(
     frames: Iterable[Frame], width: int, height: int, min_overlap: float, keyframe_overlap: float
 ) -> tuple[PosedViews, torch.Tensor, tuple[str, ...]]:
-    """`posed_views`, with a line in the log for key frames that overlap the others too little to attend to them."""
-    cameras, images, prompts = posed_views(frames, width, height, min_overlap, keyframe_overlap)
+    """`posed_views`, with a line in the log for key frames that overlap the others too little to attend to them.
+
+    People can stop it between frames.
+    """
+    cameras, images, prompts = posed_views(interruptible(frames), width, height, min_overlap, keyframe_overlap)
     key_cameras = cameras.subset(cameras.keyframes)
     overlaps = zip(key_cameras.names, best_overlaps(key_cameras).tolist(), strict=True)
     if weak := [name for name, overlap in overlaps if overlap <= min_overlap]:

@@ -9,6 +9,7 @@ from ..geometry.panorama.equirect import equirect_to_views
 from ..geometry.panorama.source import source_camera, source_to_views
 from ..geometry.panorama.stitch import Overlay, stitch
 from ..geometry.pictures import check_pictures
+from ..host.progress import progress_bar
 from ..host.tensors import mask_to_intermediate, to_intermediate
 from .remedies import speaks_as
 from .schema import MVCameras, schema
@@ -139,7 +140,7 @@ class StitchEquirect(io.ComfyNode):
             size = source.shape[2], source.shape[1]
             camera = source_camera(*size, cameras, source_yaw, source_pitch, source_roll, source_fov)
             overlay = Overlay(source, camera, border)
-        equirect, coverage = stitch(images, cameras, width, blend, background, overlay, level)
+        equirect, coverage = stitch(images, cameras, width, blend, background, overlay, level, progress_bar())
         return io.NodeOutput(to_intermediate(equirect), mask_to_intermediate(coverage))
 
 
@@ -167,7 +168,7 @@ class EquirectToViews(io.ComfyNode):
     @classmethod
     @speaks_as("Equirect to Views")
     def execute(cls, equirect, cameras, mask=None) -> io.NodeOutput:
-        views, masks = equirect_to_views(equirect, cameras, mask)
+        views, masks = equirect_to_views(equirect, cameras, mask, progress_bar())
         return io.NodeOutput(to_intermediate(views), mask_to_intermediate(masks))
 
 

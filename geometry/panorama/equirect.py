@@ -6,7 +6,7 @@ A panorama's grid coordinates are longitude / pi and -latitude / (pi / 2).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -59,11 +59,15 @@ def _halved_panoramas(planes: torch.Tensor, scale: float) -> torch.Tensor:
 
 
 def equirect_to_views(
-    equirect: torch.Tensor, cameras: Cameras, mask: torch.Tensor | None = None
+    equirect: torch.Tensor,
+    cameras: Cameras,
+    mask: torch.Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cuts the cameras' views out of P panoramas.
 
     equirect: (P, H, 2 H, C) in 0..1. mask: (P, H, 2 H) or (1, H, 2 H), read like a colour; none counts as ones.
+    progress: is told how many of all views are cut. It may raise, to stop.
     Returns views (P * V, h, w, 3) and masks (P * V, h, w), float32, panorama by panorama, on the panorama's device.
 
     Where a view is coarser than the panorama at its centre, the panorama is averaged over the view's pixel: halved
@@ -92,6 +96,8 @@ def equirect_to_views(
             views[:, view, rows] = picture[..., :3]
             if mask is not None:
                 masks[:, view, rows] = picture[..., 3]
+        if progress is not None:
+            progress(view + 1, cameras.views)
     return views.flatten(0, 1), masks.flatten(0, 1)
 
 

@@ -29,6 +29,7 @@ def stitch(
     background: torch.Tensor | None = None,
     overlay: Overlay | None = None,
     level: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Joins P * V images, panorama by panorama, to P panoramas.
 
@@ -43,6 +44,7 @@ def stitch(
         and towards there they become opaque as views would fade.
     level: views are first brought to one brightness and tint, and photos to those of what is below, see gains.py. The
         panoramas are then held to 0..1.
+    progress: is told of how many rows the views are joined, and of how many there are. It may raise, to stop.
 
     Returns panoramas (P, width / 2, width, 3) and coverage (P, width / 2, width), float32 on the images' device.
     Coverage is 1 where a pixel's centre lies in a view or photo, else 0; there the panorama is black or the background.
@@ -83,6 +85,8 @@ def stitch(
         if background is not None:
             planes = torch.lerp(background[..., rows, :], planes, opacity(rows, slice(None)))
         equirect[:, rows] = planes.movedim(1, -1)
+        if progress is not None:
+            progress(rows.stop, width // 2)
     if level:
         equirect.clamp_(0, 1)
     if overlay is not None:
