@@ -29,7 +29,7 @@ def seconds(scene, latent: tuple[int, int], store) -> float:
     start, memory = time.perf_counter(), Memory()
     for level, width in enumerate(WIDTHS):
         height, across = (side >> level for side in latent)
-        tables = store.tables(scene, height, across, True, memory)
+        tables = store.tables(scene, height, across, "auto", memory, torch.device("cpu"))
         like = torch.empty(1, height, across, width)
         tables.reads(like)
         tables.codes(frequencies(width, 1 if scene.kind == "sequence" else 2), like)

@@ -90,11 +90,12 @@ def begin_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     if caa is None and setup.fusing is None:
         logger.warning("This MODEL has no MVDiffusion blocks: its views are sampled together but will not agree.")
     options = guider.model_options["transformer_options"]
-    options[WINDOWS] = _windows(setup, cameras, caa, guider.model_patcher)
-    if setup.fusing is not None and setup.fusing.strength > 0:
-        options[FUSER] = Fuser(cameras, setup.fusing, sigmas, guider)
-        noise = agreeing_noise(noise, cameras) if setup.fusing.noise == "shared" else noise
     try:
+        options[WINDOWS] = _windows(setup, cameras, caa, guider.model_patcher)
+        if setup.fusing is not None and setup.fusing.strength > 0:
+            options[FUSER] = Fuser(cameras, setup.fusing, sigmas, guider)
+            if setup.fusing.noise == "shared" and setup.known is None:  # key frames keep the noise that they had
+                noise = agreeing_noise(noise, cameras)
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     finally:
         options.pop(WINDOWS, None)

@@ -38,7 +38,7 @@ def check_run(
             "sampler, or sample it with Multi-View KSampler."
         )
     check_cameras(setup.cameras)
-    _check_kind(kind, setup.cameras, guider.model_patcher)
+    _check_kind(kind, setup.cameras)
     if setup.fusing is None or kind is not None:
         _check_takes_depth(guider.model_patcher, setup.cameras)
     _check_latents(setup.cameras, noise, guider.model_patcher.get_model_object("latent_format"))
@@ -83,8 +83,8 @@ def _check_windows(options: dict) -> None:
         )
 
 
-def _check_kind(kind: Kind | None, cameras: Scene, model) -> None:
-    """Raises ValueError where weights or UNet were made for another kind of scene."""
+def _check_kind(kind: Kind | None, cameras: Scene) -> None:
+    """Raises ValueError where weights were made for another kind of scene."""
     if kind is not None and kind.scene != cameras.kind:
         raise ValueError(f"This MODEL holds {kind.name} weights, {OTHER_SCENE[kind.scene]}.")
 

@@ -9,6 +9,7 @@ are read between their pixels show less detail. So the last steps can share pict
 
 from __future__ import annotations
 
+import logging
 import math
 
 import comfy.model_management
@@ -19,13 +20,15 @@ from ..caa.attention.bags import weighted_sums
 from ..geometry.fusing import PictureReads, SharedReads, picture_reads, shared_pictures, shared_reads
 from ..geometry.scene import Scene
 from ..geometry.shared_noise import SharedNoise
+from .progress import interruptible
 from .quirks import hands_predictions_over
 from .setup import NOISES, Fusing
 
+logger = logging.getLogger("MVDiffusion")
 NODE = "Fuse Views"
 FUSER = "mvdiffusion_fuser"  # the transformer option that holds the fuser of a sampling run
 AT_ONCE = 2**28  # bytes that may be copied at once where embedding_bag is missing
-PICTURES = 0.8  # of the schedule: from there on pictures are shared in place of latents, where there is a VAE
+PICTURES = 0.8  # of the steps: from there on pictures are shared in place of latents, where there is a VAE
 
 
 class Fuser:
@@ -41,9 +44,10 @@ class Fuser:
         level = guider.model_patcher.get_model_object("model_sampling").percent_to_sigma
         self._first = level(fusing.start) if fusing.start > 0 else math.inf
         self._last = level(fusing.end)
-        # The last step shares pictures even where steps are few; a run that stops before the end has no such step.
-        ends = len(sigmas) > 1 and sigmas[-1] == 0
-        self._pictures = max(level(PICTURES), float(sigmas[-2])) if ends else level(PICTURES)
+        # Of a run that stops before the end, the steps that are in the last part of the schedule.
+        steps = len(sigmas) - 1
+        ends = steps > 0 and sigmas[-1] == 0
+        self._pictures = float(sigmas[min(round(PICTURES * steps), steps - 1)]) if ends else level(PICTURES)
         self._reads: dict[tuple, SharedReads | None] = {}
         self._picture_reads: PictureReads | None = None
 
@@ -68,12 +72,14 @@ class Fuser:
     def _shared_as_pictures(self, denoised: torch.Tensor) -> torch.Tensor:
         """By way of pictures. They are encoded one by one, since a VAE of videos takes a batch for one video."""
         images = self._vae.decode(self._format.process_out(denoised.float()))
+        comfy.model_management.throw_exception_if_processing_interrupted()
         planes = images.flatten(0, -4).movedim(-1, 1).to(denoised.device, torch.float32)
         if self._picture_reads is None:
             self._picture_reads = picture_reads(self._scene, planes.shape[-2], planes.shape[-1], planes.device)
         scenes = planes.split(self._scene.views)
         shared = torch.cat([shared_pictures(views, self._picture_reads) for views in scenes])
-        encoded = torch.cat([self._vae.encode(picture[None]) for picture in shared.movedim(1, -1).clamp(0, 1)])
+        pictures = interruptible(shared.movedim(1, -1).clamp(0, 1))
+        encoded = torch.cat([self._vae.encode(picture[None]) for picture in pictures])
         # Where memory is short the host unloads models for a VAE, even the one that is sampled.
         comfy.model_management.load_models_gpu([self._guider.model_patcher, *self._guider.loaded_models])
         return self._format.process_in(encoded).reshape(denoised.shape).to(denoised.device, torch.float32)
@@ -83,6 +89,8 @@ class Fuser:
         key = height, width, device
         if key not in self._reads:
             reads = shared_reads(self._scene, height, width)
+            if reads is None:
+                logger.warning("Fuse Views: none of these %d views shows what another shows.", self._scene.views)
             self._reads[key] = None if reads is None else reads.to(device)
         return self._reads[key]
 

@@ -86,8 +86,8 @@ def _check_given_images(name: str, conditioning: dict, cameras: Scene, shape: to
 
 def takes_more_than_latents(model) -> bool:
     """Whether a MODEL's UNet is fed depth or given images beside the latents."""
-    latents = model.get_model_object("latent_format").latent_channels
-    return getattr(model.get_model_object("diffusion_model"), "in_channels", latents) > latents
+    unet, latents = model.get_model_object("diffusion_model"), model.get_model_object("latent_format").latent_channels
+    return isinstance(unet, UNetModel) and unet.in_channels > latents  # others count patches of latents
 
 
 def _check_takes_images(name: str, model) -> None:

@@ -69,7 +69,7 @@ class Run:
         """
         if (height, width) not in self._tables:
             memory = self._allowance.on(device)
-            self._tables[height, width] = KEPT.tables(self.cameras, height, width, self.attention, memory)
+            self._tables[height, width] = KEPT.tables(self.cameras, height, width, self.attention, memory, device)
         return self._tables[height, width]
 
     def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:

@@ -36,7 +36,7 @@ class FuseViews(io.ComfyNode):
                 _share(
                     "end",
                     Fusing.end,
-                    "Until which share of the schedule views fuse; the detail of the last steps belongs to each view.",
+                    "Until which share of the schedule views fuse. Below 1 the last detail belongs to each view.",
                 ),
                 io.Combo.Input(
                     "noise",

@@ -13,7 +13,8 @@ app.registerExtension({
     name: "MVDiffusion.FileNames",
 
     nodeCreated(node) {
-        const widget = node.widgets?.find(({ name }) => name === NAMES[node.comfyClass]);
+        const input = NAMES[node.comfyClass];
+        const widget = input && node.widgets?.find(({ name }) => name === input);
         if (!widget) return;
         widget.serializeValue = () => {
             const fill = window.comfyAPI?.utils?.applyTextReplacements; // its module warns when it is imported

@@ -7,7 +7,7 @@ import torch
 from .memory import split
 
 ROUNDING = 2.0**30
-PIECE = {True: 2**16, False: 2**23}  # angles at once: on a CPU, as many as stay in its caches
+PIECE = {True: 2**16, False: 2**20}  # angles at once: on a CPU, as many as stay in its caches
 
 
 def frequencies(width: int, dims: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What attention needs of the cameras, on the device: made once per run, then only read."""
+"""What attention needs of the cameras, on the device: made once, then only read."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ CODES = "code", "centred"  # of the plain and of the fast way
 OUTSIDE = -3.0  # normalised coordinate whose bilinear taps all lie outside of any map
 FLOAT64 = ("cpu", "cuda")  # devices that are known to have it
 T = TypeVar("T")
+Numbers = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]  # code, cosines, valid of a `SampleTable`
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +64,10 @@ class SharingPairs:
 
 
 class Tables:
-    """The tables of one run at one feature size. Geometry and codes are computed in float64 on the CPU, then cast.
+    """The tables of cameras at one feature size. Geometry and codes are computed in float64, then cast.
 
-    What follows from cameras alone stays on the device for as long as the tables live, as far as `memory` allows; of
-    the rest, codes wait in the CPU's memory, or are made anew where that is short, too.
+    What follows from cameras alone stays on the device for a run, as far as `memory` allows; of the rest, codes wait in
+    the CPU's memory, or are made anew where that is short, too. Between runs kept.py holds them.
 
     way: how blocks attend, one of WAYS.
     sampling: whether the blocks' weights stay as they are for as long as the tables live. The fast ways then call the
@@ -85,11 +86,18 @@ class Tables:
         self._of_layers: WeakKeyDictionary[Any, dict[tuple, Any]] = WeakKeyDictionary()
         self._layers: dict[tuple, Layers] = {}  # of this run
 
-    def begin(self, memory: Memory) -> None:
+    def begin(self, memory: Memory, device: torch.device) -> None:
         """Begins another sampling run, of which `memory` is the allowance: what there is of an earlier one counts."""
+        if memory.piece_bytes != self.memory.piece_bytes:
+            self._made = {key: item for key, item in self._made.items() if key[0] != "pieces"}
         self.memory = memory
-        memory.code_bytes -= sum(nbytes(item) for key, item in self._made.items() if key[0] in CODES)
-        memory.projected_bytes -= sum(nbytes(item) for items in self._of_layers.values() for item in items.values())
+        for code in (item for key, item in self._made.items() if key[0] in CODES):
+            if code.device == device:
+                memory.code_bytes -= code.nbytes
+            else:
+                memory.waiting_bytes -= code.nbytes
+        items = (entry for of_layer in self._of_layers.values() for entry in of_layer.items())
+        memory.projected_bytes -= sum(nbytes(item) for key, item in items if key[0] == "projected")
 
     def rest(self, left: int) -> int:
         """Ends a run: gives back what is on a card, or what would take more than `left` bytes; returns what stays."""
@@ -98,7 +106,7 @@ class Tables:
         for items in (self._made, *self._of_layers.values()):
             for key, item in sorted(items.items(), key=lambda entry: nbytes(entry[1])):
                 size = nbytes(item)
-                if on_cpu(item) and taken + size <= left:
+                if item is not None and on_cpu(item) and taken + size <= left:  # None: not projected in this run
                     taken += size
                 else:
                     del items[key]
@@ -111,14 +119,11 @@ class Tables:
     def plain(self, table: int, bands: torch.Tensor, like: torch.Tensor) -> PlainTable:
         """Table number `table` for features of the dtype and device of `like`; `bands` are (N,) frequencies."""
         samples, place = self.correspondences.tables[table], (table, like.dtype, like.device)
-
-        def code() -> torch.Tensor:
-            return _codes(samples.code, samples.cosines, samples.valid, bands, like, centred=False)
-
+        numbers = samples.code, samples.cosines, samples.valid
         return PlainTable(
             self._once(("query", *place), lambda: samples.query.to(like.device)),
             self._once(("grid", *place), lambda: self._grid(samples, like)),
-            self._kept_code((CODES[0], *place, tuple(bands.tolist())), code, like).to(like.device),
+            self._kept_code((CODES[0], table), numbers, bands, like).to(like.device),
         )
 
     def reads(self, like: torch.Tensor) -> Reads:
@@ -143,7 +148,7 @@ class Tables:
             reads, at_once = self.reads(like), self.memory.piece_bytes
             return [Piece.of(reads, panoramas, heads, part, at_once, coded) for part in parts]
 
-        key = "pieces", panoramas, heads, coded, self.memory.piece_bytes, accumulation_dtype(like.dtype), like.device
+        key = "pieces", panoramas, heads, coded, accumulation_dtype(like.dtype), like.device
         return self._once(key, make)
 
     def query_code(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -153,11 +158,9 @@ class Tables:
 
     def codes(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """(R, S, C) codes of the rows of `reads`, less their means over C; on the CPU where memory is short."""
-
-        def make() -> torch.Tensor:
-            return _codes(*seen_codes(self.correspondences), bands, like, centred=True)
-
-        return self._kept_code((CODES[1], like.dtype, like.device, tuple(bands.tolist())), make, like)
+        return self._kept_code(
+            (CODES[1],), self._once(("seen",), lambda: seen_codes(self.correspondences)), bands, like
+        )
 
     @torch.no_grad()
     def layers(self, layer: Any, norm: Any, like: torch.Tensor) -> Layers:
@@ -218,20 +221,26 @@ class Tables:
         normalised = torch.where(table.valid[..., None], (2 * table.coords + 1) / size - 1, OUTSIDE)
         return normalised.to(accumulation_dtype(like.dtype)).to(like.device)
 
-    def _kept_code(self, key: tuple, make: Callable[[], torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+    def _kept_code(self, kind: tuple, numbers: Numbers, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Codes, made once and kept on the device of `like` or on the CPU, as far as memory allows.
 
         They are normal tensors, as those of `_once`.
         """
-        if key in self._made:
-            return self._made[key]
+        key, cpu = (*kind, like.dtype, like.device, tuple(bands.tolist())), torch.device("cpu")
+        code = self._made.get(key)
+        size = numbers[2].numel() * like.shape[-1] * like.element_size() if code is None else code.nbytes
+        if code is not None and (code.device == like.device or not self.memory.keep_code(size)):
+            return code
         with torch.inference_mode(False), torch.no_grad():
-            code = make()
-            size = code.numel() * code.element_size()
-            if self.memory.keep_code(size):
+            if code is not None:  # it waited, and there is room now
                 self._made[key] = code.to(like.device)
-            elif self.memory.keep_waiting(size):
-                self._made[key] = code
+            elif self.memory.keep_code(size):
+                place = like.device if like.device.type in FLOAT64 else cpu
+                self._made[key] = _codes(numbers, bands, like, place, kind[0] == CODES[1]).to(like.device)
+            else:
+                code = _codes(numbers, bands, like, cpu, kind[0] == CODES[1])
+                if self.memory.keep_waiting(size):
+                    self._made[key] = code
         return self._made.get(key, code)
 
 
@@ -257,21 +266,12 @@ def _sharing(correspondences: Correspondences, batch: int, device: torch.device)
 
 
 def _codes(
-    numbers: torch.Tensor,
-    cosines: torch.Tensor | None,
-    valid: torch.Tensor,
-    bands: torch.Tensor,
-    like: torch.Tensor,
-    centred: bool,
+    numbers: Numbers, bands: torch.Tensor, like: torch.Tensor, place: torch.device, centred: bool
 ) -> torch.Tensor:
-    """(n, S, C) position codes of (n, S, 2) numbers in the dtype of `like`, zero where invalid.
-
-    They are made where the features are, if that has float64; else on the CPU.
-    """
-    place = like.device if like.device.type in FLOAT64 else torch.device("cpu")
-    numbers, valid, cosines = numbers.to(place), valid.to(place), None if cosines is None else cosines.to(place)
-    codes = position_code(numbers, bands, cosines, like.dtype, centred)
-    codes[~valid] = 0
+    """(n, S, C) position codes of (n, S, 2) numbers in the dtype of `like`, zero where invalid; made on `place`."""
+    pairs, cosines, valid = numbers
+    codes = position_code(pairs.to(place), bands, None if cosines is None else cosines.to(place), like.dtype, centred)
+    codes[~valid.to(place)] = 0
     return codes
 
 

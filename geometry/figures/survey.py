@@ -23,7 +23,7 @@ def view_counts(cameras: Cameras, width: int) -> torch.Tensor:
     directions = equirect_directions(width, width // 2).flatten(0, 1).float()
     planes, counts = edge_planes(cameras).float(), torch.zeros(len(directions))
     for some in planes.split(max(1, BLOCK // (4 * len(directions)))):
-        # Edge distances in pixels of the panorama (see projection.py).
+        # Edge distances in pixels of the panorama (see lattice.py).
         distance = (some @ directions.mT).amin(1).mul_(width / (2 * math.pi))
         counts += distance.add_(0.5).clamp_(0, 1).sum(0)
     return counts.view(width // 2, width)

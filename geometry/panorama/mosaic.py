@@ -16,7 +16,7 @@ class Mosaic:
     """Which two view pixels each panorama pixel is mixed of, and how.
 
     taps: (2, H, 2 H) numbers of pixels among all pixels of the V views in order.
-    weights: (2, H, 2 H, 1) float32, proportional to the edge distance (see projection.py); 0 where no view looks.
+    weights: (2, H, 2 H, 1) float32, proportional to the edge distance (see lattice.py); 0 where no view looks.
     """
 
     taps: torch.Tensor

@@ -36,7 +36,7 @@ def stitch(
     images: (P * V, h, w, 3 or 4) in 0..1, any floating type, any size of the cameras' aspect. Alpha is dropped.
     width: the panorama's, even; 0 is the native one, with pixels as fine as those in the middle of the finest view or
         photo.
-    blend: feather weighs every view by its edge distance (see projection.py), nearest takes the view with the largest,
+    blend: feather weighs every view by its edge distance (see lattice.py), nearest takes the view with the largest,
         multiband mixes fine detail over narrow seams and colours over wide ones.
     background: (P or 1, H, 2 H, 3 or 4) panoramas that show where no view looks. The views fade into them towards
         their common boundary, not where they merely meet each other.

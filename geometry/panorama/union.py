@@ -1,6 +1,6 @@
 """How deep directions lie inside the union of views: their distance to where no view looks.
 
-One view's edge distance (see projection.py) says nothing of that where views meet or overlap little: it is small along
+One view's edge distance (see lattice.py) says nothing of that where views meet or overlap little: it is small along
 an inner edge. Here the outer edges are found, and the distance to these.
 """
 

@@ -12,10 +12,12 @@ from mvdiffusion_pack.caa.attention import kept, tables
 from mvdiffusion_pack.caa.attention.codes import frequencies
 from mvdiffusion_pack.caa.attention.kept import Kept
 from mvdiffusion_pack.caa.attention.memory import Memory
+from mvdiffusion_pack.caa.attention.tables import Tables
 from mvdiffusion_pack.caa.blocks import PanoramaBlock
+from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring, sphere
 
-MUCH, WIDTH = 2**40, 64
+MUCH, WIDTH, CPU = 2**40, 64, torch.device("cpu")
 BANDS = frequencies(WIDTH, 2)
 CAMERAS = {"projected": lambda: ring(4, 100, 64, 64), "unprojected": lambda: sphere(8, 90, 64, 64)}
 
@@ -27,11 +29,11 @@ def block() -> PanoramaBlock:
     return block
 
 
-def run(store: Kept, cameras, block: PanoramaBlock, free: int = MUCH) -> torch.Tensor:
+def run(store: Kept, cameras, block: PanoramaBlock, free: int = MUCH, memory: Memory | None = None) -> torch.Tensor:
     """One sampling run of one step."""
     x = torch.randn((1, cameras.views, WIDTH, 8, 8), generator=torch.manual_seed(1))
     with torch.inference_mode():
-        result = block(x, store.tables(cameras, 8, 8, "auto", Memory()), BANDS)
+        result = block(x, store.tables(cameras, 8, 8, "auto", memory or Memory(), CPU), BANDS)
     store.rest(free)
     return result
 
@@ -62,7 +64,7 @@ def test_what_was_kept_in_inference_mode_serves_runs_with_gradients(block):
     store, cameras = Kept(), CAMERAS["unprojected"]()
     run(store, cameras, block)
     x = torch.randn(1, cameras.views, WIDTH, 8, 8, requires_grad=True)
-    block(x, store.tables(cameras, 8, 8, "auto", Memory()), BANDS).sum().backward()
+    block(x, store.tables(cameras, 8, 8, "auto", Memory(), CPU), BANDS).sum().backward()
     assert x.grad.isfinite().all()
 
 
@@ -104,5 +106,32 @@ def test_where_memory_is_short_nothing_is_kept(block):
 def test_what_is_there_counts_in_the_next_run(block):
     store, cameras, memory = Kept(), CAMERAS["projected"](), Memory()
     run(store, cameras, block)
-    store.tables(cameras, 8, 8, "auto", memory)
+    store.tables(cameras, 8, 8, "auto", memory, CPU)
     assert memory.code_bytes < Memory().code_bytes and memory.projected_bytes < Memory().projected_bytes
+
+
+def test_a_run_that_was_short_of_memory_does_not_slow_down_the_next(block):
+    store, cameras = Kept(), CAMERAS["projected"]()
+    run(store, cameras, block, memory=Memory(projected_bytes=0))
+    run(store, cameras, block)
+    (made,) = store._scenes[cameras].values()
+    assert [item for key, item in made._of_layers[block.transformer.attn1].items() if key[0] == "projected"] != [None]
+
+
+def test_codes_beyond_a_cards_allowance_are_made_and_wait_in_ram(monkeypatch):
+    monkeypatch.setattr(tables, "FLOAT64", ("cpu", "meta"))
+    corr, like = panorama_correspondences(CAMERAS["projected"](), 8, 8), torch.zeros(1, WIDTH, device="meta")
+    assert Tables(corr).codes(BANDS, like).device.type == "meta"
+    assert Tables(corr, Memory(code_bytes=0)).codes(BANDS, like).device.type == "cpu"
+    assert Tables(corr, Memory(code_bytes=0, waiting_bytes=0)).codes(BANDS, like).device.type == "cpu"
+
+
+def test_codes_that_waited_count_in_ram_and_move_up_when_there_is_room(monkeypatch):
+    monkeypatch.setattr(tables, "FLOAT64", ("cpu",))
+    corr, like = panorama_correspondences(CAMERAS["projected"](), 8, 8), torch.zeros(1, WIDTH, device="meta")
+    made, memory = Tables(corr, Memory(code_bytes=0), sampling=True), Memory()
+    size = made.codes(BANDS, like).nbytes
+    made.begin(memory, like.device)
+    assert (memory.code_bytes, memory.waiting_bytes) == (Memory().code_bytes, Memory().waiting_bytes - size)
+    assert made.codes(BANDS, like).device.type == "meta"
+    assert memory.code_bytes == Memory().code_bytes - size
