@@ -44,6 +44,7 @@ class PosedViews(Cameras):
     # The overlaps of the whole sequence that these views are a part of, and their places in it.
     _among: DepthOverlaps = field(init=False, repr=False)
     _ids: tuple[int, ...] = field(init=False, repr=False)
+    _parts: dict[tuple[int, ...], PosedViews] = field(init=False, repr=False, default_factory=dict)
 
     kind: ClassVar[str] = "sequence"
     view_noun: ClassVar[str] = "frame"
@@ -109,14 +110,20 @@ class PosedViews(Cameras):
         return points.movedim(0, -1), agrees & (theirs > 0)
 
     def subset(self, views: Sequence[int]) -> PosedViews:
-        """The cameras of some views, in that order, without key frames."""
-        chosen = list(views)
+        """The cameras of some views, in that order, without key frames; each time the same, with what is kept of it."""
+        chosen = tuple(views)
+        if chosen not in self._parts:
+            self._parts[chosen] = self._part(list(chosen))
+        return self._parts[chosen]
+
+    def _part(self, chosen: list[int]) -> PosedViews:
+        in_a_row = chosen == list(range(chosen[0], chosen[-1] + 1))
         part = PosedViews(
             self.intrinsics[chosen],
             self.cam_to_world[chosen],
             self.width,
             self.height,
-            depth=self.depth[chosen],
+            depth=self.depth[chosen[0] : chosen[-1] + 1] if in_a_row else self.depth[chosen],  # a window shares memory
             min_overlap=self.min_overlap,
             names=tuple(self.names[view] for view in chosen),
         )

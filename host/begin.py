@@ -30,10 +30,16 @@ from .setup import KEY, Fusing, Setup, change_setup, setup_of
 from .tensors import to_intermediate
 
 logger = logging.getLogger("MVDiffusion")
+MOST_STRENGTH = 2.0  # of blocks
 
 
 def with_blocks(model, blocks_patcher, strength: float, attention: str = WAYS[0]):
-    """A clone of MODEL that runs the CAA blocks of `blocks_patcher` at `strength`; the original stays untouched."""
+    """A clone of MODEL that runs the CAA blocks of `blocks_patcher` at `strength`; the original stays untouched.
+
+    Raises ValueError for a strength that is none.
+    """
+    if not 0 <= strength <= MOST_STRENGTH:
+        raise ValueError(f"The strength of MVDiffusion's blocks must lie between 0 and 2, not {strength:g}.")
     model = _with_setup(model, strength=strength, attention=attention)
     model.set_additional_models(KEY, [blocks_patcher])
     model.set_injections(KEY, [PatcherInjection(inject=inject, eject=eject)])
@@ -138,7 +144,12 @@ def _condition(known: torch.Tensor) -> torch.Tensor:
 
 
 def empty_latent(model, cameras: Scene, panoramas: int) -> dict:
-    """MODEL's LATENT of zeros for `panoramas` x V views. Raises ValueError for cameras that cannot be sampled."""
+    """MODEL's LATENT of zeros for `panoramas` x V views.
+
+    Raises ValueError for cameras that cannot be sampled, and for less than one panorama.
+    """
+    if panoramas < 1:
+        raise ValueError(f"panoramas must be 1 or more, not {panoramas}.")
     check_cameras(cameras)
     latent_format = model.get_model_object("latent_format")
     ratio = pixels_per_latent(latent_format)

@@ -179,7 +179,9 @@ def _check_latents(cameras: Scene, noise: torch.Tensor, latent_format) -> None:
 
 
 def check_window(node: str, window: int, shared: int, least: int = 2) -> None:
-    """Raises ValueError for windows that do not move on, or hold fewer than `least` views. 0: no windows."""
+    """Raises ValueError for windows that do not move on or leave views out, or hold fewer than `least`. 0: none."""
+    if shared < 0:
+        raise ValueError(f"{node}: overlap must be 0 or more, not {shared}.")
     least = max(least, shared + 1)
     if window and window < least:
         raise ValueError(

@@ -62,9 +62,10 @@ def _check_texts(name: str, conditioning: dict, views: int, batch: int, context_
     for key, what in TEXTS.items():
         text = conditioning.get(key)
         if text is not None and text.shape[0] not in (1, views, batch):
+            needed = " or ".join(map(str, sorted({1, views, batch})))
             raise ValueError(
-                f"The {name} conditioning holds {text.shape[0]} {what}: {views} cameras and a batch of {batch} need 1, "
-                f"{views} or {batch}. Write that many lines into Multi-View Text Encode."
+                f"The {name} conditioning holds {text.shape[0]} {what}: {views} cameras and a batch of {batch} need "
+                f"{needed}. Write that many lines into Multi-View Text Encode."
             )
     text = conditioning.get("cross_attn")
     if text is None:

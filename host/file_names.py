@@ -11,6 +11,8 @@ logger = logging.getLogger("MVDiffusion")
 
 CLOCK = {"%year%": "%Y", "%month%": "%m", "%day%": "%d", "%hour%": "%H", "%minute%": "%M", "%second%": "%S"}
 OF_THE_PAGE = re.compile(r"%(?:date:[^%]*|[^%./\\]+\.[^%./\\]+)%")  # filled in there, before a graph is queued
+GONE = "\0"  # in the place of a token
+LONGEST = 200  # bytes of a name without what is added to it: systems allow 255 in all
 FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')  # in names of files on Windows
 
 
@@ -18,7 +20,7 @@ def file_name(node: str, text: str, default: str = "") -> str:
     """The name in `text`, which may have folders before it, with _ for each character that Windows forbids.
 
     Tokens that only ComfyUI's page can fill in (%date:...%, %Node.widget%) are left out, with a line in the log;
-    `default` is the name where no letter of it is left.
+    `default` is the name where no letter of it is left. Raises ValueError for names that are too long for any system.
     """
     drive, name = os.path.splitdrive(text)
     if tokens := OF_THE_PAGE.findall(name):
@@ -27,6 +29,9 @@ def file_name(node: str, text: str, default: str = "") -> str:
             f"{node}: '{text}' becomes '{drive}{name}', without {', '.join(tokens)}: only ComfyUI's page can fill in "
             f"such dates, and widgets of nodes that are in the graph. {', '.join(CLOCK)} work everywhere."
         )
+    for part in re.split(r"[/\\]", name):
+        if (size := len(part.encode())) > LONGEST:
+            raise ValueError(f"{node}: '{part[:20]}...' has {size} bytes; a name may have {LONGEST}.")
     return drive + FORBIDDEN.sub("_", name)
 
 
@@ -39,13 +44,13 @@ def with_host_tokens(name: str, width: int, height: int) -> str:
 
 
 def _without_tokens(name: str, default: str) -> str:
-    parts = re.split(r"[/\\]", name)
-    kept = [part if not OF_THE_PAGE.search(part) else _rest(part) for part in parts]
+    parts = re.split(r"[/\\]", OF_THE_PAGE.sub(GONE, name))  # dates may have slashes
+    kept = [part if GONE not in part else _rest(part) for part in parts]
     folders = [folder for folder, part in zip(kept[:-1], parts, strict=False) if folder or not part]
     return "/".join([*folders, kept[-1] or default])
 
 
 def _rest(part: str) -> str:
     """A folder or name without its tokens, or nothing where no letter and no digit is left."""
-    rest = OF_THE_PAGE.sub("", part)
+    rest = part.replace(GONE, "")
     return rest if any(map(str.isalnum, rest)) else ""

@@ -269,7 +269,9 @@ def _given_data(images: list[torch.Tensor], captions: list[str], given: dict[str
     cameras: Scene = given["cameras"]
     views = min(cameras.views, Data.views)
     if given.get("source", IMAGES) == ROOMS:
-        return Data(cameras, rooms=given.get("rooms", 0), views=views)
+        if (rooms := given.get("rooms", 0)) < 0:
+            raise InputError(f"rooms must be 0 or more, not {rooms}")
+        return Data(cameras, rooms=rooms, views=views)
     if cameras.kind == "sequence":
         return Data(cameras, sequences=(sequence_in_memory("the sequence", cameras, images, captions),), views=views)
     return Data(cameras, panoramas=panoramas_in_memory(images, captions, cameras.views))
@@ -282,10 +284,10 @@ def _flat(images: list[torch.Tensor] | None) -> list[torch.Tensor]:
 
 def _folder(run: str, cameras: Scene) -> Path:
     """Where the states of a run are. Raises InputError for what is no plain name."""
-    run = with_host_tokens(file_name(NODE, run), cameras.width, cameras.height)
-    if not re.fullmatch(r"\w[\w .-]*", run):
+    name = with_host_tokens(file_name(NODE, run), cameras.width, cameras.height)
+    if not re.fullmatch(r"\w[\w .-]*", name):
         raise InputError(f"run is '{run}' and must be a plain name of letters, digits, - and _, such as my_blocks")
-    return Path(folder_paths.get_output_directory()) / RUNS / run.strip()
+    return Path(folder_paths.get_output_directory()) / RUNS / name.strip()
 
 
 def _start(start: str, model) -> tuple[str, CAAWeights] | None:

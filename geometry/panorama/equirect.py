@@ -136,10 +136,10 @@ def check_panoramas(
     if mask is None:
         return
     if mask.shape not in ((panoramas, height, width), (1, height, width)):
-        raise InputError(
-            f"the {mask_name} must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}",
-            "unpainted_mask" if mask.shape[-2:] == (64, 64) else "mask_size",
-        )
+        fact = f"the {mask_name} must be {(panoramas, height, width)} like the panorama, not {tuple(mask.shape)}"
+        if mask.shape[-2:] == (height, width):
+            raise InputError(fact, "one_or_each")
+        raise InputError(fact, "unpainted_mask" if mask.shape[-2:] == (64, 64) else "mask_size")
     if not torch.isfinite(mask.sum(dtype=torch.float32)):
         raise InputError(f"there are NaN or infinite numbers in the {mask_name}", "nan_mask")
 

@@ -105,7 +105,7 @@ def read_photos(
         across, down = overlay.camera.fov_deg[0].tolist()
         raise InputError(
             f"the source touches no pixel of the panorama. It covers {across:.2g} x {down:.2g} degrees and falls "
-            f"between pixels that are {360 / width:.2g} degrees apart",
+            f"between pixels that are {float(f'{360 / width:.2g}'):g} degrees apart",
             "between_pixels",
         )
 

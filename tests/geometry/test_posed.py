@@ -70,3 +70,10 @@ def test_depth_is_finite_and_not_negative(cameras, value):
 def test_key_frames_are_among_the_views():
     with pytest.raises(InputError, match="6 cameras"):
         recorded(keyframes=(0, 6))
+
+
+def test_a_window_is_made_once_and_shares_its_depth(cameras):
+    window = cameras.subset(range(1, 3))
+    assert cameras.subset((1, 2)) is window
+    assert window.depth.untyped_storage().data_ptr() == cameras.depth.untyped_storage().data_ptr()
+    assert torch.equal(cameras.subset((2, 1)).depth, window.depth.flip(0))

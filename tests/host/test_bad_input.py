@@ -23,6 +23,23 @@ def test_patched_model_without_cameras_names_the_missing_node(demo):
         nodes.common_ksampler(demo.model, 1, 2, 3.0, "ddim", "ddim_uniform", demo.positive, demo.negative, latent)
 
 
+@pytest.mark.parametrize("strength", [float("nan"), -1.0, 7.0])
+def test_strength_of_blocks_that_comes_by_a_link(demo, strength):
+    from mvdiffusion_pack.host import begin, setup
+
+    patcher = demo.model.get_additional_models_with_key(setup.KEY)[0]
+    with pytest.raises(ValueError, match=f"strength .* between 0 and 2, not {strength:g}"):
+        begin.with_blocks(demo.model, patcher, strength)
+
+
+@pytest.mark.parametrize("panoramas", [0, -1])
+def test_less_than_one_panorama(demo, panoramas):
+    from mvdiffusion_pack.host.begin import empty_latent
+
+    with pytest.raises(ValueError, match=f"panoramas must be 1 or more, not {panoramas}"):
+        empty_latent(demo.model, demo.cameras, panoramas)
+
+
 def test_latents_of_another_size(refused):
     refused(r"\(4, 4, 16, 8\).*64 x 64 pixels.*\(views, channels, 8, 8\)", latent_image=zeros(4, 16, 8))
 
@@ -39,11 +56,11 @@ def test_nan_in_latents(refused):
 
 @pytest.mark.parametrize("rows", [2, 3, 5])
 def test_rows_of_prompts_that_do_not_fit(refused, rows):
-    refused(f"positive conditioning holds {rows} prompts.*1, 4 or 4", positive=[[torch.zeros((rows, 77, 64)), {}]])
+    refused(f"positive conditioning holds {rows} prompts.*need 1 or 4\\.", positive=[[torch.zeros((rows, 77, 64)), {}]])
 
 
 def test_rows_for_another_number_of_panoramas(refused):
-    refused("holds 12 prompts.*1, 4 or 8", positive=[[torch.zeros((12, 77, 64)), {}]], panoramas=2)
+    refused("holds 12 prompts.*need 1 or 4 or 8\\.", positive=[[torch.zeros((12, 77, 64)), {}]], panoramas=2)
 
 
 @pytest.mark.parametrize(("width", "height"), [(96, 64), (64, 72)])

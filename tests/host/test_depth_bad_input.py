@@ -75,6 +75,10 @@ def test_four_channel_model_with_depth_weights(panorama, depth):
         attach_weights(panorama.without_blocks, read, 1.0)
 
 
+def test_overlap_that_would_leave_views_out(refused, depth):
+    refused("overlap must be 0 or more, not -1", cameras=depth.cameras, window=3, overlap=-1)
+
+
 @pytest.mark.parametrize("overlap", [2, 3])
 def test_window_not_larger_than_its_overlap(refused, depth, overlap):
     expected = f"a window of 2 views that shares {overlap} .* window must be {overlap + 1} or more"

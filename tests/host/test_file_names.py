@@ -37,6 +37,8 @@ def test_plain_names_stay(text: str, log):
         ("%date:yyyy-MM-dd%_%LoadImage.image%", "panorama"),
         ("/%date:yyyy%/pano", "/pano"),  # still none of the output folder
         ("%year%_%date:dd%", "%year%_"),
+        ("%date:yyyy/MM/dd%", "panorama"),
+        ("trip/a%date:yyyy\\MM%/pano", "trip/a/pano"),
     ],
 )
 def test_tokens_of_the_page_are_left_out(text: str, name: str):
@@ -47,6 +49,12 @@ def test_one_line_says_what_is_left_out(log):
     file_name("Save Panorama", "p%date:dd%_%LoadImage.image%", "panorama")
     (line,) = log.messages
     assert line.startswith("Save Panorama: 'p%date:dd%_%LoadImage.image%' becomes 'p_', without %date:dd%, %LoadIm")
+
+
+def test_names_that_no_system_takes_are_refused():
+    assert file_name("Save", "trip/" + 200 * "a")
+    with pytest.raises(ValueError, match=r"Save: 'a{20}...' has 201 bytes; a name may have 200"):
+        file_name("Save", "trip/" + 201 * "a")
 
 
 def test_without_a_default_nothing_may_be_left():

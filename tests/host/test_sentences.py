@@ -228,6 +228,11 @@ BOTH = "connect both, from an earlier Source Image to Views or from Equirect to 
             "Image gives 64 x 64 where no mask was painted).",
         ),
         (
+            "Equirect to Views",
+            {"equirect": PANORAMA, "cameras": RING, "mask": torch.zeros(2, 32, 64)},
+            "the mask must be (1, 32, 64) like the panorama, not (2, 32, 64): give one, or one for each.",
+        ),
+        (
             "Preview Panorama",
             {"equirect": PANORAMA, "coverage": torch.zeros(1, 32, 64)},
             "the coverage of panorama 0 is 0 everywhere: it must be 1 where the panorama has a picture, as Stitch "
