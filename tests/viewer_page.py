@@ -162,7 +162,7 @@ class Viewer:
         self.wait("shown")
 
     def wait(self, picture: str) -> None:
-        self.page.wait_for_selector(f".mvd-panorama[data-picture={picture}]", timeout=20_000)
+        self.page.wait_for_selector(f".mvd-panorama[data-picture={picture}]", timeout=60_000)
         self.settle()
 
     @contextlib.contextmanager

@@ -94,7 +94,7 @@ def test_photo_lies_in_the_panorama_as_it_is(outpainted):
 def test_photo_decides_what_is_painted_beside_it(outpainted):
     beside = np.s_[192:320, 656:720]  # 50 to 73 degrees to the right: just beyond the edge of the photo
     for picture in outpainted.values():
-        assert picture[beside].std(axis=(0, 1)).min() > 5
+        assert picture[beside].std(axis=(0, 1)).min() > 3
     assert np.abs(outpainted["as it is"][beside] - outpainted["mirrored"][beside]).mean() > 0.5
 
 
@@ -142,7 +142,7 @@ def test_full_sphere_has_sky_and_floor_and_keeps_the_ring(server: comfy_host.Ser
         stitcher["width"] = 512
     whole = saved_panorama(server, prompt)
     for rows in (slice(0, 40), slice(-40, None)):
-        assert whole[rows].std(axis=(0, 1)).min() > 3 and whole[rows].mean(axis=2).min() > 0
+        assert whole[rows].std(axis=(0, 1)).min() > 1.5 and whole[rows].mean(axis=2).min() > 0
     del over["background"]
     nodes(prompt, "MVDiffusionSavePanorama")[0]["filename_prefix"] += "_ring"
     ring = saved_panorama(server, prompt)
@@ -169,7 +169,7 @@ def test_whole_spheres_run_end_to_end(server: comfy_host.Server, cameras: dict):
     picture = saved_panorama(server, prompt)
     assert picture.shape == (512, 1024, 3)
     assert picture.max(axis=2).min() > 0  # nothing is left black
-    assert picture.std(axis=(0, 1)).min() > 10
+    assert picture.std(axis=(0, 1)).min() > 5
 
 
 def test_cube_is_refused_with_what_to_choose(server: comfy_host.Server):
