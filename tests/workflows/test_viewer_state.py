@@ -10,6 +10,10 @@ from viewer_page import Viewer
 
 pytestmark = browser_tests
 
+OPEN_TAB = """() => {
+    const { openWorkflows, activeWorkflow } = app.extensionManager.workflow;
+    return openWorkflows.findIndex(({ path }) => path === activeWorkflow.path);
+}"""
 TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
 LOOKED = pytest.approx((-11, 4, 60), abs=8)  # degrees, after `look`
 
@@ -119,13 +123,17 @@ def test_direction_survives_undo(shown: Viewer, looks_first: bool):
     shown.assert_shows("waves1.png")
 
 
-def test_direction_survives_a_change_of_tab(shown: Viewer):
-    direction = look(shown)
-    shown.page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.NewBlankWorkflow') }")
-    shown.page.wait_for_function("() => app.graph.nodes.length === 0")
-    shown.page.locator(".workflow-tab").nth(-2).click()
-    shown.wait("shown")
-    assert shown.direction() == direction
+def test_direction_survives_a_change_of_tab(viewer: Viewer, own_page):
+    """On a page of its own: tabs of other tests stay open."""
+    alone = Viewer(own_page("**/no-file-of-the-pack", lambda route: route.continue_()), viewer.server)
+    alone.show("waves1.png")
+    capture(alone)
+    direction, tab = look(alone), alone.page.evaluate(OPEN_TAB)
+    alone.page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.NewBlankWorkflow') }")
+    alone.page.wait_for_function("() => app.graph.nodes.length === 0")
+    alone.page.locator(".workflow-tab").nth(tab).click()
+    alone.wait("shown")
+    assert alone.direction() == direction
 
 
 @pytest.mark.parametrize(
