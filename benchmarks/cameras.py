@@ -32,7 +32,7 @@ def seconds(scene, latent: tuple[int, int], store) -> float:
         tables = store.tables(scene, height, across, "auto", memory, torch.device("cpu"))
         like = torch.empty(1, height, across, width)
         tables.reads(like)
-        tables.codes(frequencies(width, 1 if scene.kind == "sequence" else 2), like)
+        tables.codes(frequencies(width, 2), like)
     return time.perf_counter() - start
 
 

@@ -39,7 +39,9 @@ def with_blocks(model, blocks_patcher, strength: float, attention: str = WAYS[0]
     Raises ValueError for a strength that is none.
     """
     if not 0 <= strength <= MOST_STRENGTH:
-        raise ValueError(f"The strength of MVDiffusion's blocks must lie between 0 and 2, not {strength:g}.")
+        raise ValueError(
+            f"The strength of MVDiffusion's blocks must lie between 0 and {MOST_STRENGTH:g}, not {strength:g}."
+        )
     model = _with_setup(model, strength=strength, attention=attention)
     model.set_additional_models(KEY, [blocks_patcher])
     model.set_injections(KEY, [PatcherInjection(inject=inject, eject=eject)])

@@ -14,6 +14,7 @@ from ..caa.attention.tables import WAYS
 from ..caa.weights.checkpoint import caa_of, read_caa
 from ..caa.weights.kinds import KINDS
 from ..caa.weights.tensor_files import TensorFile
+from ..host.begin import MOST_STRENGTH
 from ..host.demo import demo_blocks, demo_models
 from ..host.file_names import file_name
 from ..host.fingerprints import fingerprint
@@ -50,7 +51,7 @@ def _strength(optional: bool = False) -> io.Float.Input:
         "strength",
         default=1.0,
         min=0.0,
-        max=2.0,
+        max=MOST_STRENGTH,
         step=0.05,
         optional=optional,
         tooltip="How much the views listen to each other: 1 as trained, 0 not at all.",

@@ -17,7 +17,7 @@ from .checking import GradientsCheck, program_of
 from .projected import Projected
 from .reads import Readers, Reads
 from .softmax import HEAD, SCALE
-from .triton_kernels import CHUNK, QUERIES, Attended, attend, read, read_both, row_part
+from .triton_kernels import CHUNK, QUERIES, Attended, attend, first_row, read, read_both, row_part
 
 
 @triton.jit
@@ -39,8 +39,7 @@ def shares_kernel(
     row = tl.load(entry_rows + place, mask=inside, other=-1)
     some = row >= 0
     if tl.max(row, 0) >= 0:
-        key_view = tl.load(entry_views + place, mask=some, other=0) + (view // views) * views
-        first = key_view.to(tl.int64) * size
+        first = first_row(entry_views, place, some, view, views, size)
         at = row.to(tl.int64) * samples + sample
         seen = some & (tl.load(valid + at, mask=some, other=0) != 0)
         here = view.to(tl.int64) * size + query
@@ -85,8 +84,7 @@ def queries_kernel(
         row = tl.load(entry_rows + place * entries + entry, mask=inside, other=-1)
         some = row >= 0
         if tl.max(row, 0) >= 0:
-            key_view = tl.load(entry_views + place * entries + entry, mask=some, other=0) + (view // views) * views
-            first = key_view.to(tl.int64) * size
+            first = first_row(entry_views, place * entries + entry, some, view, views, size)
             for sample in range(samples):
                 at = row.to(tl.int64) * samples + sample
                 seen = some & (tl.load(valid + at, mask=some, other=0) != 0)

@@ -23,6 +23,13 @@ CHUNK = 64  # channels per step of a sum over all
 
 
 @triton.jit
+def first_row(entry_views, place, some, view, views, size):
+    """(block,) where the key views of entries at `place` begin among the rows of maps; any where not `some`."""
+    key_view = tl.load(entry_views + place, mask=some, other=0) + (view // views) * views
+    return key_view.to(tl.int64) * size
+
+
+@triton.jit
 def row_part(rows, row, channel, mask, width: tl.constexpr):
     """(block, channels) some channels of some rows; 0 outside of `mask`."""
     return tl.load(rows + row[:, None] * width + channel[None, :], mask=mask, other=0.0).to(tl.float32)
@@ -68,8 +75,7 @@ def scales_kernel(
     row = tl.load(entry_rows + place, mask=inside, other=-1)
     some = row >= 0
     if tl.max(row, 0) >= 0:
-        key_view = tl.load(entry_views + place, mask=some, other=0) + (view // views) * views
-        first = key_view.to(tl.int64) * size
+        first = first_row(entry_views, place, some, view, views, size)
         out = (view.to(tl.int64) * size + query) * entries + entry
         for sample in range(samples):
             at = row.to(tl.int64) * samples + sample
@@ -105,8 +111,7 @@ def attend_kernel(
         row = tl.load(entry_rows + place * entries + entry, mask=inside, other=-1)
         some = row >= 0
         if tl.max(row, 0) >= 0:
-            key_view = tl.load(entry_views + place * entries + entry, mask=some, other=0) + (view // views) * views
-            first = key_view.to(tl.int64) * size
+            first = first_row(entry_views, place * entries + entry, some, view, views, size)
             for sample in range(samples):
                 at = row.to(tl.int64) * samples + sample
                 seen = some & (tl.load(valid + at, mask=some, other=0) != 0)
