@@ -71,13 +71,20 @@ class PictureReads:
     own: torch.Tensor
     parts: tuple[tuple[Part, ...], ...]
 
+    def to(self, device: torch.device) -> PictureReads:
+        """The same on a device."""
+        parts = [
+            [part._replace(grid=part.grid.to(device), share=part.share.to(device)) for part in of] for of in self.parts
+        ]
+        return PictureReads(self.own.to(device), tuple(map(tuple, parts)))
 
-def picture_reads(scene: Scene, height: int, width: int, device: torch.device) -> PictureReads:
-    """Of pictures of this size; computed in float64 on the CPU, kept in float32 on a device."""
+
+def picture_reads(scene: Scene, height: int, width: int) -> PictureReads:
+    """Of pictures of this size; computed in float64 on the CPU, kept in float32."""
     own_grid, views = _own_grid(height, width), range(scene.views)
-    own = torch.stack([_share(scene, view, own_grid).float() for view in views]).to(device)
+    own = torch.stack([_share(scene, view, own_grid).float() for view in views])
     parts = [
-        tuple(part for other in views if other != view for part in _parts(scene, view, other, height, width, device))
+        tuple(part for other in views if other != view for part in _parts(scene, view, other, height, width))
         for view in views
     ]
     return PictureReads(own, tuple(parts))
@@ -95,7 +102,7 @@ def shared_pictures(pictures: torch.Tensor, reads: PictureReads) -> torch.Tensor
     return torch.stack(shared)
 
 
-def _parts(scene: Scene, view: int, other: int, height: int, width: int, device: torch.device) -> Iterator[Part]:
+def _parts(scene: Scene, view: int, other: int, height: int, width: int) -> Iterator[Part]:
     """What a view reads of another one, band by band. Nothing where they share less than a block of 8 x 8 pixels."""
     coarse = max(1, width // 8), max(1, height // 8)
     if not seen_in(scene, view, other, coarse, slice(0, coarse[1]))[1].any():
@@ -106,7 +113,7 @@ def _parts(scene: Scene, view: int, other: int, height: int, width: int, device:
             columns = slice(seen[0], seen[-1] + 1)
             grid, overlap = grid[..., columns], overlap[:, columns]
             share = _share(scene, other, grid) * overlap
-            yield Part(other, rows, columns, grid.float().to(device), share.float().to(device))
+            yield Part(other, rows, columns, grid.float(), share.float())
 
 
 def _reads_of_view(scene: Scene, view: int, height: int, width: int):

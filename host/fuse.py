@@ -17,6 +17,7 @@ import torch
 from einops import rearrange
 
 from ..caa.attention.bags import weighted_sums
+from ..caa.attention.kept import KEPT
 from ..geometry.fusing import PictureReads, SharedReads, picture_reads, shared_pictures, shared_reads
 from ..geometry.scene import Scene
 from ..geometry.shared_noise import SharedNoise
@@ -75,7 +76,9 @@ class Fuser:
         comfy.model_management.throw_exception_if_processing_interrupted()
         planes = images.flatten(0, -4).movedim(-1, 1).to(denoised.device, torch.float32)
         if self._picture_reads is None:
-            self._picture_reads = picture_reads(self._scene, planes.shape[-2], planes.shape[-1], planes.device)
+            size = planes.shape[-2:]
+            reads = KEPT.made(self._scene, ("pictures", *size), lambda: picture_reads(self._scene, *size))
+            self._picture_reads = reads.to(planes.device)
         scenes = planes.split(self._scene.views)
         shared = torch.cat([shared_pictures(views, self._picture_reads) for views in scenes])
         pictures = interruptible(shared.movedim(1, -1).clamp(0, 1))
@@ -88,7 +91,7 @@ class Fuser:
         """Made once for a size of latents."""
         key = height, width, device
         if key not in self._reads:
-            reads = shared_reads(self._scene, height, width)
+            reads = KEPT.made(self._scene, ("latents", height, width), lambda: shared_reads(self._scene, height, width))
             if reads is None:
                 logger.warning("Fuse Views: none of these %d views shows what another shows.", self._scene.views)
             self._reads[key] = None if reads is None else reads.to(device)
@@ -129,7 +132,8 @@ def agreeing_noise(noise: torch.Tensor, scene: Scene) -> torch.Tensor:
     """(P V, C, ..., h, w) noise, drawn anew once for each of P scenes; as it is where there is none to begin with."""
     if not noise.any():
         return noise
-    shared = SharedNoise.of(scene, *noise.shape[-2:])
+    size = noise.shape[-2:]
+    shared = KEPT.made(scene, ("noise", *size), lambda: SharedNoise.of(scene, *size))
     scenes = noise.flatten(1, -3).split(scene.views)
     return torch.cat([shared.draw(own) for own in scenes]).reshape(noise.shape).to(noise)
 

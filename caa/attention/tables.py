@@ -99,6 +99,11 @@ class Tables:
         items = (entry for of_layer in self._of_layers.values() for entry in of_layer.items())
         memory.projected_bytes -= sum(nbytes(item) for key, item in items if key[0] == "projected")
 
+    @property
+    def nbytes(self) -> int:
+        """Of all that is there."""
+        return sum(nbytes(item) for items in (self._made, *self._of_layers.values()) for item in items.values())
+
     def rest(self, left: int) -> int:
         """Ends a run: gives back what is on a card, or what would take more than `left` bytes; returns what stays."""
         self._layers.clear()
@@ -119,11 +124,11 @@ class Tables:
     def plain(self, table: int, bands: torch.Tensor, like: torch.Tensor) -> PlainTable:
         """Table number `table` for features of the dtype and device of `like`; `bands` are (N,) frequencies."""
         samples, place = self.correspondences.tables[table], (table, like.dtype, like.device)
-        numbers = samples.code, samples.cosines, samples.valid
+        numbers: Numbers = samples.code, samples.cosines, samples.valid
         return PlainTable(
             self._once(("query", *place), lambda: samples.query.to(like.device)),
             self._once(("grid", *place), lambda: self._grid(samples, like)),
-            self._kept_code((CODES[0], table), numbers, bands, like).to(like.device),
+            self._kept_code((CODES[0], table), lambda: numbers, bands, like).to(like.device),
         )
 
     def reads(self, like: torch.Tensor) -> Reads:
@@ -158,9 +163,7 @@ class Tables:
 
     def codes(self, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """(R, S, C) codes of the rows of `reads`, less their means over C; on the CPU where memory is short."""
-        return self._kept_code(
-            (CODES[1],), self._once(("seen",), lambda: seen_codes(self.correspondences)), bands, like
-        )
+        return self._kept_code((CODES[1],), lambda: seen_codes(self.correspondences), bands, like)
 
     @torch.no_grad()
     def layers(self, layer: Any, norm: Any, like: torch.Tensor) -> Layers:
@@ -221,20 +224,23 @@ class Tables:
         normalised = torch.where(table.valid[..., None], (2 * table.coords + 1) / size - 1, OUTSIDE)
         return normalised.to(accumulation_dtype(like.dtype)).to(like.device)
 
-    def _kept_code(self, kind: tuple, numbers: Numbers, bands: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    def _kept_code(
+        self, kind: tuple, numbers_of: Callable[[], Numbers], bands: torch.Tensor, like: torch.Tensor
+    ) -> torch.Tensor:
         """Codes, made once and kept on the device of `like` or on the CPU, as far as memory allows.
 
         They are normal tensors, as those of `_once`.
         """
         key, cpu = (*kind, like.dtype, like.device, tuple(bands.tolist())), torch.device("cpu")
         code = self._made.get(key)
-        size = numbers[2].numel() * like.shape[-1] * like.element_size() if code is None else code.nbytes
-        if code is not None and (code.device == like.device or not self.memory.keep_code(size)):
-            return code
         with torch.inference_mode(False), torch.no_grad():
-            if code is not None:  # it waited, and there is room now
-                self._made[key] = code.to(like.device)
-            elif self.memory.keep_code(size):
+            if code is not None:
+                if code.device != like.device and self.memory.keep_code(code.nbytes):  # it waited: there is room now
+                    self._made[key] = code.to(like.device)
+                return self._made[key]
+            numbers = numbers_of()
+            size = numbers[2].numel() * like.shape[-1] * like.element_size()
+            if self.memory.keep_code(size):
                 place = like.device if like.device.type in FLOAT64 else cpu
                 self._made[key] = _codes(numbers, bands, like, place, kind[0] == CODES[1]).to(like.device)
             else:

@@ -28,7 +28,7 @@ def fused(pixels: torch.Tensor, reads: SharedReads) -> torch.Tensor:
 
 def shared(pictures: torch.Tensor, cameras) -> torch.Tensor:
     """(V, C, h, w) pictures as their views share them."""
-    return shared_pictures(pictures, picture_reads(cameras, *pictures.shape[-2:], torch.device("cpu")))
+    return shared_pictures(pictures, picture_reads(cameras, *pictures.shape[-2:]))
 
 
 def numbered(views: int, height: int = SIZE, width: int = SIZE) -> torch.Tensor:

@@ -52,6 +52,23 @@ def test_pictures_agree_even_more(demo):
     assert decibels(demo, pictures) > decibels(demo, latents) + 2
 
 
+@pytest.mark.parametrize("scheduler", ["normal", "karras"])
+def test_the_last_fifth_of_the_steps_shares_pictures(demo, scheduler):
+    counting = CountingVAE(demo.vae)
+    demo.sample(fusing(demo.without_blocks, demo.cameras, vae=counting), sampler_name="euler", scheduler=scheduler)
+    assert counting.decoded == 1  # of five
+
+
+def test_a_second_queue_finds_what_views_share_made(demo, monkeypatch):
+    from mvdiffusion_pack.host import fuse
+
+    model = fusing(demo.without_blocks, demo.cameras, noise="shared", vae=demo.vae)
+    first = demo.sample(model)
+    for module, name in ((fuse, "shared_reads"), (fuse, "picture_reads"), (fuse.SharedNoise, "of")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("made again"))
+    assert torch.equal(demo.sample(model), first)
+
+
 def test_it_comes_on_top_of_the_blocks(demo):
     blocks, fused = demo.sample(), demo.sample(fusing(demo.model, demo.cameras))
     assert not torch.equal(fused, demo.sample(fusing(demo.without_blocks, demo.cameras)))
@@ -117,6 +134,17 @@ def test_models_that_a_vae_puts_out_of_memory_come_back(demo):
     greedy = GreedyVAE(demo.vae, comfy.model_management.unload_all_models)
     assert torch.equal(demo.sample(fusing(demo.model, demo.cameras, vae=greedy)), expected)
     assert greedy.used  # not a copy of it, either
+
+
+class CountingVAE:
+    """decoded: how often it was asked to."""
+
+    def __init__(self, vae) -> None:
+        self.vae, self.decoded, self.encode = vae, 0, vae.encode
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        self.decoded += 1
+        return self.vae.decode(latents)
 
 
 class GreedyVAE:
@@ -260,6 +288,13 @@ def test_numbers_out_of_range(demo, changes, said):
 def test_the_vae_of_another_model(demo):
     with pytest.raises(ValueError, match="Fuse Views: the vae makes latents of 4 channels, and this MODEL's have 16"):
         fusing(small_bases.transformer("Flux"), demo.cameras, vae=demo.vae)
+
+
+def test_patches_of_latents_are_no_further_channels(comfy):
+    """Flux takes patches of 2 x 2 latents: 64 channels of 16."""
+    from mvdiffusion_pack.host.inputs import takes_more_than_latents
+
+    assert not takes_more_than_latents(small_bases.transformer("Flux"))
 
 
 def test_cube_cameras(demo):

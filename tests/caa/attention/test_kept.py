@@ -135,3 +135,11 @@ def test_codes_that_waited_count_in_ram_and_move_up_when_there_is_room(monkeypat
     assert (memory.code_bytes, memory.waiting_bytes) == (Memory().code_bytes, Memory().waiting_bytes - size)
     assert made.codes(BANDS, like).device.type == "meta"
     assert memory.code_bytes == Memory().code_bytes - size
+
+
+def test_what_else_follows_from_cameras_is_made_once_and_given_back():
+    store, cameras, made = Kept(), CAMERAS["projected"](), []
+    for free in (MUCH, 0, 0):
+        store.made(cameras, ("weights",), lambda: made.append(torch.ones(8)) or made[-1])
+        store.rest(free)
+    assert len(made) == 2  # kept once, then given back
