@@ -68,7 +68,8 @@ class DepthOverlaps:
     def __init__(self, cameras: Cameras, depth: torch.Tensor) -> None:
         _check(cameras, depth)
         self._cameras, self._depth = cameras, depth
-        self._shares = torch.full((cameras.views, cameras.views), torch.nan, dtype=torch.float64).fill_diagonal_(1)
+        with torch.inference_mode(False):  # filled in later, perhaps outside the host's inference mode
+            self._shares = torch.full((cameras.views, cameras.views), torch.nan, dtype=torch.float64).fill_diagonal_(1)
 
     def of(self, views: Sequence[int]) -> torch.Tensor:
         """(n, n) overlaps of some of the views, in that order; a tensor of the caller's own."""

@@ -54,6 +54,13 @@ def test_each_pair_is_computed_once_for_all_parts(monkeypatch):
     assert len(computed) == len(set(computed))
 
 
+def test_cameras_made_in_inference_mode_serve_outside_it():
+    with torch.inference_mode():
+        cameras = recorded()
+        assert cameras.subset((1, 2)).overlaps.shape == (2, 2)
+    assert not cameras.overlaps.isnan().any()
+
+
 def test_depth_must_fit_the_cameras(cameras):
     with pytest.raises(InputError, match="views, height, width"):
         recorded(depth=cameras.depth[:, :-1])
