@@ -5,9 +5,10 @@
 Of each room its own views ("rendered"), these through the autoencoder ("decoded"), and what the model paints of their
 captions, without its blocks and with them. Overlap PSNR in dB, also of the pair that closes the circle and of all
 others; sharpness: the variance of the Laplacian; colours: the share of views whose wall, floor and largest thing are
-classified as captioned (compare them with the rendered views'). Outpainting: how far the given view is from itself
-decoded, and its two pairs. Depth: the same along walks through the rooms, with the rendered depth. With --fused:
-panoramas alone, also by Fuse Views, without a VAE and with it, on the model without its blocks and with them.
+classified as captioned (compare them with the rendered views'; a plain wall is neither striped nor of brick).
+Outpainting: how far the given view is from itself decoded, and its two pairs. Depth: the same along walks through the
+rooms, with the rendered depth. With --fused: panoramas alone, also by Fuse Views, without a VAE and with it, on the
+model without its blocks and with them.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from mvdiffusion_pack.scenes.furniture import BRIGHT, COLOURS
 
 WALL, FLOOR = re.compile(r"(\w+)(?: striped)? walls"), re.compile(r", ([\w ]+ (?:floor|carpet))$")
 LARGEST = re.compile(r"^a room with (?:an?|two|three|four|several) (\w+) ")
+PATTERNED = re.compile(r"striped walls|brick walls")  # finer than what the autoencoder keeps
 SATURATED = 0.25  # of a colour, from which on its hue counts
 WALL_ROWS, FLOOR_ROWS = (0.19, 0.47), (0.88, 1.0)  # of a level view
 
@@ -48,7 +49,7 @@ class Colours:
         return Colours(*means, things)
 
     def right(self, images: torch.Tensor, captions: list[str]) -> dict[str, list[bool]]:
-        """Of (V, h, w, 3) views whose captions say it: whether the wall, the floor and the largest thing are so."""
+        """Of (V, h, w, 3) views whose captions say it: whether wall, floor and largest thing are so."""
         found = defaultdict(list)
         for image, caption in zip(images, captions, strict=True):
             for name, pattern, rows, known in (
@@ -57,7 +58,10 @@ class Colours:
             ):
                 said = pattern.search(caption)
                 if said and said.group(1) in known:
-                    found[name].append(_nearest(_median(image, rows), known) == said.group(1))
+                    hit = _nearest(_median(image, rows), known) == said.group(1)
+                    found[name].append(hit)
+                    if name == "wall" and not PATTERNED.search(caption):
+                        found["plain wall"].append(hit)
             said = LARGEST.match(caption)
             if said and said.group(1) in self.things:
                 found["thing"].append(self._thing(image) == said.group(1))
