@@ -105,7 +105,14 @@ def read_continued(pictures: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     height, width = pictures.shape[-2:]
     grid[0].clamp_(1 / width - 1, 1 - 1 / width)
     grid[1].clamp_(1 / height - 1, 1 - 1 / height)
-    grid = grid.permute(1, 2, 0)
+    return read(pictures, grid.permute(1, 2, 0))
+
+
+def read(pictures: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """(B, C, rows, columns) colours of (B, C, h, w) pictures at (rows, columns, 2) grid coordinates.
+
+    Bilinear; black outside.
+    """
     if len(pictures) == 1 and grid.device.type == "cpu":  # threads share out a batch only: it is made of the rows
         return _read(pictures.expand(len(grid), -1, -1, -1), grid[:, None]).transpose(0, 2)
     return _read(pictures, grid.expand(len(pictures), -1, -1, -1))

@@ -9,12 +9,11 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 
 from ..cameras import Cameras
 from ..grid import grid_from_pixels, grid_from_world, pixel_centres
 from ..input_error import InputError
-from ..pictures import averaged, check_pictures, halved, halvings, to_planes
+from ..pictures import averaged, check_pictures, empty_picture, halved, halvings, read
 from .shape import not_two_to_one
 
 BLOCK = 2**17  # samples read at once: bounds memory, and such blocks stay in the processor's cache
@@ -40,16 +39,18 @@ def equirect_from_directions(directions: torch.Tensor, width: int) -> torch.Tens
     x lies in -0.5..width - 0.5, y in -0.5..width / 2 - 0.5; straight up and down have the x of their z axis.
     """
     pixels_from_grid = torch.linalg.inv(grid_from_pixels(width, width // 2))
-    column, row = _grid_from_directions(directions)
+    column, row = _grid_from_directions(*directions.unbind(-1)).unbind(-1)
     column = column * pixels_from_grid[0, 0].item() + pixels_from_grid[0, 2].item()
     row = row * pixels_from_grid[1, 1].item() + pixels_from_grid[1, 2].item()
     return torch.stack((column, row), dim=-1)
 
 
-def _grid_from_directions(directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Grid coordinates (...), (...) in a panorama of (..., 3) world directions."""
-    x, y, z = directions.unbind(-1)
-    return torch.atan2(x, z) / math.pi, torch.atan2(y, torch.hypot(x, z)) / (math.pi / 2)
+def _grid_from_directions(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """(..., 2) grid coordinates in a panorama of world directions of any length, (...) each."""
+    grid = x.new_empty(*x.shape, 2)
+    grid[..., 0] = torch.atan2(x, z).div_(math.pi)
+    grid[..., 1] = torch.atan2(y, torch.hypot(x, z)).div_(math.pi / 2)
+    return grid
 
 
 def _halved_panoramas(planes: torch.Tensor, scale: float) -> torch.Tensor:
@@ -71,7 +72,8 @@ def equirect_to_views(
     Returns views (P * V, h, w, 3) and masks (P * V, h, w), float32, panorama by panorama, on the panorama's device.
 
     Where a view is coarser than the panorama at its centre, the panorama is averaged over the view's pixel: halved
-    first, then read at every panorama pixel left. Longitudes wrap, and beyond a pole lies the other side's meridian.
+    first, then read as often per side as panorama pixels are left in one of the view's, rounded. Longitudes wrap, and
+    beyond a pole lies the other side's meridian.
     Raises InputError as `check_panoramas` does, and for cameras in different places.
     """
     check_panoramas(equirect, mask)
@@ -80,17 +82,17 @@ def equirect_to_views(
             "only views taken from one point can be cut from a panorama, but these cameras stand in different places",
             "one_point",
         )
-    panoramas, planes = equirect.shape[0], to_planes(equirect)
-    views = planes.new_empty(panoramas, cameras.views, cameras.height, cameras.width, 3)
-    masks = planes.new_ones(views.shape[:-1])
+    panoramas, focal = equirect.shape[0], cameras.intrinsics[:, 0, 0]
+    views = empty_picture(equirect.device, panoramas, cameras.views, cameras.height, cameras.width, 3)
+    masks = views.new_ones(views.shape[:-1])
+    scale = equirect.shape[2] / (2 * math.pi * focal.max().item())
+    planes = _halved_panoramas(equirect[..., :3].movedim(-1, 1).float(), scale)
     if mask is not None:
-        planes = torch.cat((planes, mask.to(planes).expand(panoramas, -1, -1)[:, None]), dim=1)
-    focal = cameras.intrinsics[:, 0, 0]
-    planes = _halved_panoramas(planes, planes.shape[-1] / (2 * math.pi * focal.max().item()))
-    source = _padded(planes.flatten(0, 1)[None])
+        mask_planes = _halved_panoramas(mask.to(planes)[:, None], scale)
+        planes = torch.cat((planes, mask_planes.expand(panoramas, -1, -1, -1)), dim=1)
+    source = _padded(planes)
     for view, world_from_grid in enumerate(torch.linalg.inv(grid_from_world(cameras))):
-        pixels_per_pixel = planes.shape[-1] / (2 * math.pi * focal[view].item())
-        samples = max(1, math.ceil(pixels_per_pixel - 1e-6))  # rounding must not turn one sample into four
+        samples = max(1, round(planes.shape[-1] / (2 * math.pi * focal[view].item())))
         for rows, picture in _cut(source, world_from_grid, cameras.width, cameras.height, samples):
             picture = picture.unflatten(0, (panoramas, -1)).movedim(1, -1)
             views[:, view, rows] = picture[..., :3]
@@ -111,14 +113,14 @@ def turn_panoramas(equirect: torch.Tensor, source_from_new: torch.Tensor) -> tor
     columns = torch.atan2(source_from_new[0, 2], source_from_new[2, 2]).item() * width / (2 * math.pi)
     if abs(source_from_new[1, 1].item() - 1) < 1e-12 and abs(columns - round(columns)) < 1e-6:
         return equirect.float().roll(-round(columns), dims=2)
-    source = _padded(equirect.movedim(-1, 1).float().flatten(0, 1)[None])
+    source = _padded(equirect.movedim(-1, 1))
     turned = torch.empty_like(source[..., 1:-1, 1:-1])
     step = max(1, BLOCK // width)
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height))
         directions = equirect_directions(width, height, rows) @ source_from_new.mT
-        x, y = (part.float().to(source.device) for part in _grid_from_directions(directions))
-        turned[..., rows, :] = _read(source, x, y)
+        grid = _grid_from_directions(*directions.unbind(-1))
+        turned[..., rows, :] = _read(source, grid.float().to(source.device))
     return turned[0].unflatten(0, (panoramas, -1)).movedim(1, -1)
 
 
@@ -145,11 +147,17 @@ def check_panoramas(
 
 
 def _padded(planes: torch.Tensor) -> torch.Tensor:
-    """(1, C, H, W) panoramas with a pixel around: the far edge's column, and the pole's row turned by 180 degrees."""
-    half = planes.shape[-1] // 2
-    over_top, over_bottom = planes[..., :1, :].roll(half, -1), planes[..., -1:, :].roll(half, -1)
-    planes = torch.cat((over_top, planes, over_bottom), dim=-2)
-    return torch.cat((planes[..., -1:], planes, planes[..., :1]), dim=-1)
+    """(1, B * C, H + 2, W + 2) float32 of (B, C, H, W) panoramas, with a pixel around.
+
+    At the sides that is the far edge's column, beyond the poles the pole's row turned by 180 degrees.
+    """
+    panoramas, channels, height, width = planes.shape
+    padded = empty_picture(planes.device, panoramas, channels, height + 2, width + 2)
+    inner = padded[..., 1:-1]
+    inner[..., 1:-1, :] = planes
+    inner[..., 0, :], inner[..., -1, :] = (inner[..., row, :].roll(width // 2, -1) for row in (1, -2))
+    padded[..., 0], padded[..., -1] = inner[..., -1], inner[..., 0]
+    return padded.flatten(0, 1)[None]
 
 
 def resize_panoramas(planes: torch.Tensor, width: int) -> torch.Tensor:
@@ -162,24 +170,25 @@ def resize_panoramas(planes: torch.Tensor, width: int) -> torch.Tensor:
 def read_panoramas(planes: torch.Tensor, width: int, rows: slice, columns: slice = slice(None)) -> torch.Tensor:
     """(B, C, rows, columns) of (B, C, H, 2 H) panoramas at another width, read at each of their pixels at least."""
     samples = max(1, math.ceil(planes.shape[-1] / width - 1e-6))
-    source = _padded(planes.flatten(0, 1)[None])
+    source = _padded(planes)
     x, y = (
         pixel_centres(samples * size, slice(samples * first, samples * last)).float().to(planes.device)
         for size, part in ((width, columns), (width // 2, rows))
         for first, last, _ in [part.indices(size)]
     )
     bands = [
-        averaged(_read(source, *torch.meshgrid(x, band, indexing="xy")), samples)
+        averaged(_read(source, torch.stack(torch.meshgrid(x, band, indexing="xy"), dim=-1)), samples)
         for band in y.split(samples * max(1, BLOCK // (samples * len(x))))
     ]
     return torch.cat(bands, dim=-2).unflatten(1, planes.shape[:2])[0]
 
 
-def _read(source: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """(1, C, h, w) colours at (h, w) grid coordinates of a panorama, from its padded (1, C, H + 2, W + 2)."""
-    inner_height, inner_width = ((size - 2) / size for size in source.shape[-2:])
-    grid = torch.stack((x * inner_width, y * inner_height), dim=-1)[None]
-    return F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+def _read(source: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """(1, C, h, w) colours at (h, w, 2) grid coordinates, which it changes, of a panorama, from its `_padded`."""
+    height, width = source.shape[-2:]
+    grid[..., 0] *= (width - 2) / width
+    grid[..., 1] *= (height - 2) / height
+    return read(source, grid)
 
 
 def _cut(
@@ -189,13 +198,15 @@ def _cut(
 
     Rays are float64 along the view's axes and float32 in their sums: 1e-3 pixels in a panorama 16384 wide.
     """
-    columns, rows = pixel_centres(samples * width), pixel_centres(samples * height)
-    along_row = (world_from_grid[:, 0, None, None] * columns).float().to(source.device)
-    along_column = world_from_grid[:, 1, None, None] * rows[:, None] + world_from_grid[:, 2, None, None]
-    along_column = along_column.float().to(source.device)
+    right, down, forward = world_from_grid.mT[..., None, None, None, None]
+    # The first point of every pixel, the second, ...: (3, points down, points across, rows, columns)
+    columns = pixel_centres(samples * width).view(width, samples).mT[:, None]
+    rows = pixel_centres(samples * height).view(height, samples).mT[:, None, :, None]
+    along_row = (right * columns).float().to(source.device)
+    along_column = (down * rows + forward).float().to(source.device)
     step = max(1, BLOCK // (samples * samples * width))
     for top in range(0, height, step):
-        bottom = min(top + step, height)
-        directions = along_row + along_column[:, samples * top : samples * bottom]
-        picture = _read(source, *_grid_from_directions(directions.movedim(0, -1)))
-        yield slice(top, bottom), averaged(picture, samples)[0]
+        part = slice(top, min(top + step, height))
+        directions = along_row + along_column[..., part, :]
+        points = _read(source, _grid_from_directions(*directions.flatten(1, 3)))[0]
+        yield part, points if samples == 1 else points.unflatten(1, (samples * samples, -1)).mean(1)
