@@ -13,13 +13,16 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from .cameras import Cameras, pixel_grid
+from .cameras import Cameras
 from .correspondence import Correspondences, Features, Pair, SampleTable
 from .input_error import InputError
 
 MIN_OVERLAP = 0.3  # views that overlap by more than this are neighbours: what the weights were trained with
 NO_POINT = -1e6  # both coordinates of an image point that is none
 NO_DEPTH = 1e6  # metres: in place of the neighbour's depth in a sample that is not valid
+# Pixels whose overlap is computed at once. They stay in the cache, and for 2**15 numbers torch wakes no threads: where
+# other programs keep the cores busy, these wait for each other after each operation, a hundred times as long as it takes.
+BLOCK = 2**15 // 3
 EPSILON = 1e-6  # metres, added to z before it divides
 
 
@@ -75,9 +78,9 @@ class DepthOverlaps:
         """(n, n) overlaps of some of the views, in that order; a tensor of the caller's own."""
         places = torch.tensor(list(views))
         missing = self._shares[places[:, None], places].isnan()
-        pixels, one_way = pixel_grid(self._cameras.width, self._cameras.height), {}
+        one_way = {}
         for number in missing.any(1).nonzero().flatten().tolist():
-            view, lifted = views[number], lift(pixels, self._depth[views[number]])
+            view, lifted = views[number], _lifted(self._depth[views[number]])
             for other in places[missing[number]].tolist():
                 # The smaller share of two is 0 where the first one was.
                 nothing = one_way.get((other, view)) == 0
@@ -93,8 +96,7 @@ def depth_overlap(cameras: Cameras, depth: torch.Tensor, view: int, other: int) 
     Pixels without depth land nowhere. Raises InputError for depth of another shape than the cameras'.
     """
     _check(cameras, depth)
-    pixels = pixel_grid(cameras.width, cameras.height)
-    return min(_share(cameras, b, a, lift(pixels, depth[a])) for a, b in ((view, other), (other, view)))
+    return min(_share(cameras, b, a, _lifted(depth[a])) for a, b in ((view, other), (other, view)))
 
 
 def depth_projection(cameras: Cameras, key_view: int, query_view: int) -> torch.Tensor:
@@ -194,10 +196,20 @@ def _view_tables(
     ]
 
 
-def _share(cameras: Cameras, key_view: int, query_view: int, lifted: torch.Tensor) -> float:
-    """The share of the query view's (3, H, W) lifted pixels that land in the key view's picture."""
-    inside = _inside(carry(depth_projection(cameras, key_view, query_view), lifted), cameras)
-    return inside.sum().item() / inside.numel()
+def _lifted(depth: torch.Tensor) -> list[torch.Tensor]:
+    """The lifted pixels of a view's (H, W) depth, row by row, in blocks of (3, n)."""
+    blocks = []
+    for number, z in enumerate(depth.flatten().split(BLOCK)):
+        place = torch.arange(number * BLOCK, number * BLOCK + len(z))
+        blocks.append(lift(torch.stack((place % depth.shape[1], place // depth.shape[1]), dim=-1), z))
+    return blocks
+
+
+def _share(cameras: Cameras, key_view: int, query_view: int, lifted: list[torch.Tensor]) -> float:
+    """The share of the query view's lifted pixels, (3, n) each block, that land in the key view's picture."""
+    matrix = depth_projection(cameras, key_view, query_view)
+    landed = sum(_inside(carry(matrix, block), cameras).sum().item() for block in lifted)
+    return landed / (cameras.width * cameras.height)
 
 
 def _inside(points: torch.Tensor, cameras: Cameras) -> torch.Tensor:
