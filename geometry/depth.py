@@ -8,7 +8,7 @@ Everywhere `depth` is (V, H, W), z in finite metres at the cameras' full size, 0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,8 @@ from .input_error import InputError
 MIN_OVERLAP = 0.3  # views that overlap by more than this are neighbours: what the weights were trained with
 NO_POINT = -1e6  # both coordinates of an image point that is none
 NO_DEPTH = 1e6  # metres: in place of the neighbour's depth in a sample that is not valid
-# Pixels whose overlap is computed at once. They stay in the cache, and for 2**15 numbers torch wakes no threads: where
-# other programs keep the cores busy, these wait for each other after each operation, a hundred times as long as it takes.
+# Pixels whose overlap is computed at once. They stay in the cache, and for 2**15 numbers torch wakes no threads. Where
+# other programs keep the cores busy, these wait for each other after each operation, a hundred times as long as it is.
 BLOCK = 2**15 // 3
 EPSILON = 1e-6  # metres, added to z before it divides
 
@@ -74,17 +74,23 @@ class DepthOverlaps:
         with torch.inference_mode(False):  # filled in later, perhaps outside the host's inference mode
             self._shares = torch.full((cameras.views, cameras.views), torch.nan, dtype=torch.float64).fill_diagonal_(1)
 
-    def of(self, views: Sequence[int]) -> torch.Tensor:
-        """(n, n) overlaps of some of the views, in that order; a tensor of the caller's own."""
+    def of(self, views: Sequence[int], progress: Callable[[int, int], None] | None = None) -> torch.Tensor:
+        """(n, n) overlaps of some of the views, in that order; a tensor of the caller's own.
+
+        progress: is told of how many views the missing overlaps are computed, and of how many there are any. It may
+            raise, to stop.
+        """
         places = torch.tensor(list(views))
         missing = self._shares[places[:, None], places].isnan()
-        one_way = {}
-        for number in missing.any(1).nonzero().flatten().tolist():
+        one_way, incomplete = {}, missing.any(1).nonzero().flatten().tolist()
+        for done, number in enumerate(incomplete, start=1):
             view, lifted = views[number], _lifted(self._depth[views[number]])
             for other in places[missing[number]].tolist():
                 # The smaller share of two is 0 where the first one was.
                 nothing = one_way.get((other, view)) == 0
                 one_way[view, other] = 0.0 if nothing else _share(self._cameras, other, view, lifted)
+            if progress is not None:
+                progress(done, len(incomplete))
         for (view, other), share in one_way.items():
             self._shares[view, other] = min(share, one_way[other, view])
         return self._shares[places[:, None], places]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -47,7 +47,7 @@ class PanoramaViews(Cameras):
         """'view 3'"""
         return f"{self.view_noun} {view}"
 
-    def neighbours(self) -> list[list[int]]:
+    def neighbours(self, progress: Callable[[int, int], None] | None = None) -> list[list[int]]:
         """For each view those beside it in its ring, and those of other rings that overlap it."""
         return self._neighbours
 

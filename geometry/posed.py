@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -74,15 +74,19 @@ class PosedViews(Cameras):
     @property
     def overlaps(self) -> torch.Tensor:
         """(V, V) float64 `depth_overlaps` of all pairs. Each pair is computed once per sequence, for all its parts."""
-        return self._among.of(self._ids)
+        return self.compared()
+
+    def compared(self, progress: Callable[[int, int], None] | None = None) -> torch.Tensor:
+        """The `overlaps`; `progress` follows how those that are not known yet are computed, see `DepthOverlaps.of`."""
+        return self._among.of(self._ids, progress)
 
     def name(self, view: int) -> str:
         """'frame 120'"""
         return f"{self.view_noun} {self.names[view]}"
 
-    def neighbours(self) -> list[list[int]]:
+    def neighbours(self, progress: Callable[[int, int], None] | None = None) -> list[list[int]]:
         """For each view all others that overlap it by more than `min_overlap`, else those beside it in order."""
-        return depth_neighbours(self.overlaps, self.min_overlap)
+        return depth_neighbours(self.compared(progress), self.min_overlap)
 
     def apart(self) -> list[int]:
         """None: as published, a view that overlaps no other attends to those beside it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -56,8 +56,12 @@ class Scene(Protocol):
         """What people know a view by: "view 3", "frame 120"."""
         ...
 
-    def neighbours(self) -> list[list[int]]:
-        """For each view those that it attends to. Nothing at all for views that cannot be sampled together."""
+    def neighbours(self, progress: Callable[[int, int], None] | None = None) -> list[list[int]]:
+        """For each view those that it attends to. Nothing at all for views that cannot be sampled together.
+
+        progress: where this takes long, and for the first time only, is told how much of how much is done. It may
+            raise, to stop.
+        """
         ...
 
     def apart(self) -> list[int]:

@@ -24,6 +24,7 @@ from .fuse import FUSER, Fuser, agreeing_noise, check_fusing, check_guider, fuse
 from .inject import Site, eject, inject, run_site
 from .inputs import repeat_given_images
 from .preview import with_live_preview
+from .progress import progress_bar
 from .quirks import pixels_per_latent
 from .run import WINDOWS, Allowance, Run, Windows, predict
 from .setup import KEY, Fusing, Setup, change_setup, setup_of
@@ -128,11 +129,14 @@ def _windows(setup: Setup, cameras: Scene, caa: CAA | None, model) -> Windows:
     """What the views of a run are denoised by."""
     allowance = Allowance()
     known = None if setup.known is None else model.get_model_object("latent_format").process_in(setup.known)
-    parts = []
-    for window in setup.windows or (tuple(range(cameras.views)),):
+    parts, show = [], progress_bar()
+    windows = setup.windows or (tuple(range(cameras.views)),)
+    for number, window in enumerate(windows):
         condition = None if known is None else _condition(known[list(window)])
         whole = window == tuple(range(cameras.views))
         seen_by = cameras if whole else cameras.subset(window)
+        if caa is not None or setup.fusing is not None:  # it is asked for here, where people can stop it
+            seen_by.neighbours(lambda done, of, number=number: show(number * of + done, len(windows) * of))
         parts.append((window, Run(seen_by, caa, setup.strength, setup.attention, condition, allowance)))
     return Windows(cameras.views, parts, takes_depth(model, cameras))
 

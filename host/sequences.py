@@ -18,7 +18,7 @@ from ..geometry.sequence.scannet import read_frames, write_sequence
 from .file_names import file_name, with_host_tokens
 from .fingerprints import fingerprint
 from .folders import inside
-from .progress import interruptible
+from .progress import progress_bar
 
 logger = logging.getLogger("MVDiffusion")
 
@@ -57,15 +57,18 @@ def sequence_fingerprint(name: str | None) -> str:
 
 
 def sequence_frames(name: str, start: int, stride: int, max_frames: int, depth_scale: float) -> Iterator[Frame]:
-    """The frames of a sequence, see `read_frames`; those that are skipped are named in the log."""
-    return read_frames(sequence_folder(name), start, stride, max_frames, depth_scale, _log)
+    """The frames of a sequence, see `read_frames`; those that are skipped are named in the log.
+
+    The host's progress bar shows how many are read, and people can stop it.
+    """
+    return read_frames(sequence_folder(name), start, stride, max_frames, depth_scale, _log, progress_bar())
 
 
 def geometry_frames(
     geometry: Geometry, depth_scale: float, min_confidence: float, start: int, stride: int, max_frames: int
 ) -> Iterator[Frame]:
-    """The pictures of Depth Anything 3 as frames, see `da3_frames`; those that are skipped are named in the log."""
-    return da3_frames(geometry, depth_scale, min_confidence, start, stride, max_frames, _log)
+    """The pictures of Depth Anything 3 as frames, see `da3_frames`; the rest as in `sequence_frames`."""
+    return da3_frames(geometry, depth_scale, min_confidence, start, stride, max_frames, _log, progress_bar())
 
 
 def cameras_of_frames(
@@ -73,9 +76,9 @@ def cameras_of_frames(
 ) -> tuple[PosedViews, torch.Tensor, tuple[str, ...]]:
     """`posed_views`, with a line in the log for key frames that overlap the others too little to attend to them.
 
-    People can stop it between frames.
+    The host's progress bar shows how far the views are compared, and people can stop it.
     """
-    cameras, images, prompts = posed_views(interruptible(frames), width, height, min_overlap, keyframe_overlap)
+    cameras, images, prompts = posed_views(frames, width, height, min_overlap, keyframe_overlap, progress_bar())
     key_cameras = cameras.subset(cameras.keyframes)
     overlaps = zip(key_cameras.names, best_overlaps(key_cameras).tolist(), strict=True)
     if weak := [name for name, overlap in overlaps if overlap <= min_overlap]:

@@ -42,6 +42,7 @@ def da3_frames(
     stride: int = 1,
     max_frames: int = 0,
     on_skipped: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Frame]:
     """The pictures of a geometry as frames called "0", "1", ..., each made when it is asked for.
 
@@ -50,6 +51,7 @@ def da3_frames(
         finite.
     start, stride, max_frames: every `stride`-th picture from `start` on, at most so many (0 = all).
     on_skipped: is told which pictures cannot be used and why, in words, if there are any.
+    progress: is told how many of the frames are made. It may raise, to stop.
     Raises InputError, at once, for geometry without poses, for start beyond the last picture, and where fewer than two
     pictures can be used.
     """
@@ -70,7 +72,15 @@ def da3_frames(
     if skipped and on_skipped is not None:
         on_skipped(described(skipped))
     scale = depth_scale or MEDIAN_DEPTH / _median(geometry, usable, min_confidence)
-    return (_frame(geometry, intrinsics[view], view, min_confidence, scale) for view in usable)
+    frames = (_frame(geometry, intrinsics[view], view, min_confidence, scale) for view in usable)
+    return frames if progress is None else _told(frames, len(usable), progress)
+
+
+def _told(frames: Iterator[Frame], count: int, progress: Callable[[int, int], None]) -> Iterator[Frame]:
+    """The frames, `count` altogether, of each of which `progress` is told when it is made."""
+    for number, frame in enumerate(frames, start=1):
+        progress(number, count)
+        yield frame
 
 
 def _check(geometry: Geometry) -> None:

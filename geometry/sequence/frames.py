@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -59,13 +59,20 @@ def fit(frame: Frame, width: int, height: int) -> Frame:
 
 
 def posed_views(
-    frames: Iterable[Frame], width: int, height: int, min_overlap: float, keyframe_overlap: float
+    frames: Iterable[Frame],
+    width: int,
+    height: int,
+    min_overlap: float,
+    keyframe_overlap: float,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[PosedViews, torch.Tensor, tuple[str, ...]]:
     """The cameras, (V, height, width, 3) images and V prompts of a sequence; each frame is resized as it comes.
 
     The first frame is a key frame, then each that overlaps the last key frame by `keyframe_overlap` or less, and the
     last frame, since nothing after the last key frame could be interpolated.
     A frame without a prompt takes that of the nearest frame that has one.
+    progress: when all frames are read, is told of how many it is known whether they are key frames, then how many key
+        frames are compared with the others. It may raise, to stop.
     Raises InputError for fewer than two frames, and for key frames that overlap no other key frame.
     """
     fitted = [fit(frame, width, height) for frame in frames]
@@ -75,7 +82,7 @@ def posed_views(
         torch.stack([getattr(frame, part) for frame in fitted])
         for part in ("intrinsics", "cam_to_world", "depth", "image")
     )
-    keyframes = _keyframes(Cameras(intrinsics, cam_to_world, width, height), depth, keyframe_overlap)
+    keyframes = _keyframes(Cameras(intrinsics, cam_to_world, width, height), depth, keyframe_overlap, progress)
     cameras = PosedViews(
         intrinsics,
         cam_to_world,
@@ -86,13 +93,13 @@ def posed_views(
         keyframes=keyframes,
         names=tuple(frame.name for frame in fitted),
     )
-    _check_keyframes(cameras)
+    _check_keyframes(cameras, progress)
     return cameras, images, _prompts([frame.prompt for frame in fitted])
 
 
-def best_overlaps(cameras: PosedViews) -> torch.Tensor:
+def best_overlaps(cameras: PosedViews, progress: Callable[[int, int], None] | None = None) -> torch.Tensor:
     """(V,) how much each view overlaps the other view that it overlaps most; 0 where there is none."""
-    return cameras.overlaps.clone().fill_diagonal_(0).amax(1)
+    return cameras.compared(progress).fill_diagonal_(0).amax(1)
 
 
 def named_frames(names: Sequence[str], most: int = 12) -> str:
@@ -131,12 +138,19 @@ def _resized(image: torch.Tensor, start: tuple[Fraction, Fraction], size: tuple[
     return torch.from_numpy(np.stack(small, axis=-1))
 
 
-def _keyframes(cameras: Cameras, depth: torch.Tensor, keyframe_overlap: float) -> tuple[int, ...]:
+def _keyframes(
+    cameras: Cameras,
+    depth: torch.Tensor,
+    keyframe_overlap: float,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[int, ...]:
     last = cameras.views - 1
     keyframes = [0]
     for view in range(1, last + 1):
         if view == last or depth_overlap(cameras, depth, keyframes[-1], view) <= keyframe_overlap:
             keyframes.append(view)
+        if progress is not None:
+            progress(view, last)
     return tuple(keyframes)
 
 
@@ -158,11 +172,11 @@ def _check_proportions(frame: Frame) -> None:
         )
 
 
-def _check_keyframes(cameras: PosedViews) -> None:
+def _check_keyframes(cameras: PosedViews, progress: Callable[[int, int], None] | None) -> None:
     key_cameras = cameras.subset(cameras.keyframes)
     names = [
         name
-        for name, overlap in zip(key_cameras.names, best_overlaps(key_cameras).tolist(), strict=True)
+        for name, overlap in zip(key_cameras.names, best_overlaps(key_cameras, progress).tolist(), strict=True)
         if overlap == 0
     ]
     if names:

@@ -36,18 +36,20 @@ def read_frames(
     max_frames: int = 0,
     depth_scale: float = 0.0,
     on_skipped: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Frame]:
     """The frames of a sequence in numeric order, each read when it is asked for; every `stride`-th from `start` on.
 
     start, stride and max_frames (0 = all) count all frames in the folder, also those that are then skipped.
     depth_scale: metres per unit of depth in the files; 0 for what the folder's layout says.
     on_skipped: is told at the end which frames could not be used and why, in words, if there are any.
+    progress: is told how many of the frames are read. It may raise, to stop.
     Raises InputError as `check_folder` does, at once; at the end, too, where fewer than two frames were left.
     """
     if not 0 <= depth_scale < float("inf"):
         raise InputError(f"depth_scale is {depth_scale:g}", "metres_per_unit")
     usable, skipped = check_folder(folder, start, stride, max_frames)
-    return _frames(folder, usable, skipped, depth_scale, on_skipped)
+    return _frames(folder, usable, skipped, depth_scale, on_skipped, progress)
 
 
 def check_folder(
@@ -97,10 +99,13 @@ def _frames(
     skipped: dict[str, str],
     depth_scale: float,
     on_skipped: Callable[[str], None] | None,
+    progress: Callable[[int, int], None] | None,
 ) -> Iterator[Frame]:
     read = []
-    for name, listed in usable.items():
+    for number, (name, listed) in enumerate(usable.items(), start=1):
         frame = _frame(name, listed, depth_scale)
+        if progress is not None:
+            progress(number, len(usable))
         if isinstance(frame, str):
             skipped[name] = frame
         else:
