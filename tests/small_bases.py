@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import save_file
 
 UNETS = {
     "SD15": {
@@ -69,9 +72,38 @@ TRANSFORMERS = {
         "axes_dims_rope": (8, 12, 12),
     },
 }
+# What the host takes as given when it knows a base by a file's names and shapes: SD 1.5 and SDXL begin 320 wide, and
+# Qwen-Image is 3072 wide throughout. SDXL's transformers are as deep as Segmind Vega's, which it knows as an SDXL.
+AS_FILES = {
+    "SD15": {
+        "model_channels": 320,
+        "channel_mult": (1, 1),
+        "num_res_blocks": [1, 1],
+        "transformer_depth": [1, 0],
+        "transformer_depth_output": [1, 1, 0, 0],
+        "context_dim": 768,
+        "num_heads": 8,
+    },
+    "SDXL": {
+        "model_channels": 320,
+        "channel_mult": (1, 1, 1),
+        "transformer_depth_output": [0] * 9,
+        "context_dim": 2048,
+        "adm_in_channels": 2816,
+        "num_head_channels": 64,
+    },
+    "SD3": {},
+    "Flux": {"hidden_size": 128, "num_heads": 1, "axes_dim": [16, 56, 56], "mlp_ratio": 4.0},
+    "QwenImage": {
+        "attention_head_dim": 128,
+        "num_attention_heads": 24,
+        "joint_attention_dim": 3584,
+        "axes_dims_rope": (16, 56, 56),
+    },
+}
 
 
-def base(name: str, in_channels: int = 4, **changes):
+def base(name: str, in_channels: int = 4, dtype: torch.dtype = torch.float32, **changes):
     """A ModelPatcher of a base in UNETS."""
     unet = {
         "image_size": 32,
@@ -84,31 +116,54 @@ def base(name: str, in_channels: int = 4, **changes):
         **UNETS[name],
         **changes,
     }
-    return _patcher(name, unet)
+    return _patcher(name, unet, dtype)
 
 
-def transformer(name: str):
+def transformer(name: str, dtype: torch.dtype = torch.float32, **changes):
     """A ModelPatcher of a base in TRANSFORMERS: latents of 16 channels, of QwenImage with an axis of frames."""
     import comfy.ldm.flux.model
 
     known = comfy.ldm.flux.model.FluxParams.__dataclass_fields__
-    unet = dict(TRANSFORMERS[name])
+    unet = TRANSFORMERS[name] | changes
     if name == "Flux" and "txt_ids_dims" not in known:  # 0.3.64
         del unet["txt_ids_dims"]
-    return _patcher(name, unet)
+    return _patcher(name, unet, dtype)
 
 
-def _patcher(name: str, unet: dict):
+def write(name: str, path: Path) -> bool:
+    """Writes a base in AS_FILES for the host's Load Diffusion Model, in fp16. Returns whether the host knows it again.
+
+    Flux it knows at its full width alone before 0.33.
+    """
+    import comfy.model_detection
+    import comfy.supported_models
+
+    model = (base if name in UNETS else transformer)(name, dtype=torch.float16, **AS_FILES[name]).model
+    state = model.diffusion_model.state_dict()
+    save_file(state, path)
+    found = comfy.model_detection.model_config_from_unet(state, "")
+    widths = {key: AS_FILES[name][key] for key in ("hidden_size", "num_heads") if key in AS_FILES[name]}
+    return isinstance(found, getattr(comfy.supported_models, name)) and widths.items() <= found.unet_config.items()
+
+
+def _patcher(name: str, unet: dict, dtype: torch.dtype):
     import comfy.model_patcher
     import comfy.supported_models
 
     config = getattr(comfy.supported_models, name)(unet)
     config.unet_config = unet
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(dtype, None)
     model = config.get_model({}, device=torch.device("cpu"))
     generator = torch.Generator().manual_seed(3)
-    for weight in model.diffusion_model.parameters():
-        scale = weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1
-        weight.data = torch.randn(weight.shape, generator=generator) * scale + (weight.ndim == 1)
+    for weight in model.diffusion_model.state_dict().values():
+        _fill(weight, generator)
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
+def _fill(weight: torch.Tensor, generator: torch.Generator) -> None:
+    """Normal numbers. After a prime number of them they come again: hundreds of millions take a while."""
+    scale = weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1
+    numbers = torch.randn(min(weight.numel(), 99_991), generator=generator) * scale + (weight.ndim == 1)
+    for part in weight.view(-1).split(len(numbers)):
+        part.copy_(numbers[: len(part)])
