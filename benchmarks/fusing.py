@@ -1,8 +1,9 @@
-"""What fusing costs: sharing the latents of 8 views, against the same step of SD 2's UNet, the smallest of real ones.
+"""What fusing costs: sharing 8 views, against the same step of SD 2's UNet, the smallest of real ones.
 
     python benchmarks/fusing.py [--size 512] [--channels 4] [--device cuda]
 
-One view's step is timed, without guidance, and counts 8 times. `once` is what a run takes to prepare.
+One view's step is timed, without guidance, and counts 8 times; so does one view that SD's VAE decodes and encodes.
+`once` is what cameras take to prepare.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -29,12 +31,14 @@ def main() -> None:
     in_process.load_pack()
     with torch.inference_mode():
         step = VIEWS * median(plain_step(device, latent), device, 1)
-        once, fuse = fusing(device, latent, arguments)
-    print(
-        f"{VIEWS} views of {arguments.size} pixels, {arguments.channels} channels, {device}: once {once:.2f} s, ",
-        end="",
-    )
-    print(f"fusing {1000 * fuse:.1f} ms, a plain step {1000 * step:.0f} ms, {100 * fuse / step:.3f} %")
+        print(f"{VIEWS} views of {arguments.size} pixels, {arguments.channels} channels, {device}")
+        print(f"a plain step: {step:.2f} s")
+        once, fuse = latents_shared(device, latent, arguments)
+        print(f"sharing latents: once {once:.2f} s, then {1000 * fuse:.1f} ms, {100 * fuse / step:.4f} % of a step")
+        once, fuse = pictures_shared(device, arguments.size)
+        print(f"sharing pictures: once {once:.2f} s, then {1000 * fuse:.0f} ms, {100 * fuse / step:.2f} % of a step")
+        coding = VIEWS * median(decoded_and_encoded(device, latent), device, 1)
+        print(f"and the VAE: {coding:.2f} s, {100 * coding / step:.0f} % of a step")
 
 
 def _arguments() -> argparse.Namespace:
@@ -65,7 +69,7 @@ def plain_step(device: torch.device, latent: int):
     return lambda: unet(x, torch.ones(1, device=device), context=text)
 
 
-def fusing(device: torch.device, latent: int, arguments: argparse.Namespace) -> tuple[float, float]:
+def latents_shared(device: torch.device, latent: int, arguments: argparse.Namespace) -> tuple[float, float]:
     """Seconds of making what a run shares by, and of sharing in one step."""
     from types import SimpleNamespace
 
@@ -82,6 +86,30 @@ def fusing(device: torch.device, latent: int, arguments: argparse.Namespace) -> 
     latents = torch.randn(VIEWS, arguments.channels, latent, latent, device=device)
     once = seconds(lambda: fuser(latents, 1.0), device)
     return once, median(lambda: fuser(latents, 1.0), device, RUNS)
+
+
+def pictures_shared(device: torch.device, size: int) -> tuple[float, float]:
+    """The same of pictures, without their VAE."""
+    from mvdiffusion_pack.geometry.fusing import picture_reads, shared_pictures
+    from mvdiffusion_pack.geometry.layouts import ring
+
+    start = time.perf_counter()
+    reads = picture_reads(ring(VIEWS, 90, size, size), size, size).to(device)
+    once = time.perf_counter() - start
+    pictures = torch.rand(VIEWS, 3, size, size, device=device)
+    return once, median(lambda: shared_pictures(pictures, reads), device, RUNS)
+
+
+def decoded_and_encoded(device: torch.device, latent: int):
+    """A call of SD's VAE for one view, there and back."""
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    sizes = {"ch": 128, "ch_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_resolutions": [], "resolution": 256}
+    channels = {"in_channels": 3, "out_ch": 3, "z_channels": 4, "double_z": True, "dropout": 0.0}
+    vae = randomise(AutoencoderKL(ddconfig=sizes | channels, embed_dim=4).to(device, dtype))
+    z = torch.randn(1, 4, latent, latent, dtype=dtype, device=device)
+    return lambda: vae.encode(vae.decode(z))
 
 
 if __name__ == "__main__":
