@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import comfy_host
 import numpy as np
@@ -61,6 +62,21 @@ def test_panoramas_agree_by_fusing(server: comfy_host.Server, name: str):
         prompt[node(prompt, "MVDiffusionFuse")]["inputs"]["strength"] = strength
         found[strength] = decibels(views(server, prompt), cameras)
     assert found[1.0] > found[0.0] + 10
+
+
+def decibels_said(outputs: dict, prompt: dict) -> float:
+    """What Overlap PSNR shows of a run."""
+    line = outputs[node(prompt, "MVDiffusionOverlapPSNR")]["text"][0].splitlines()[0]
+    return float(re.search(r"([\d.]+) dB", line).group(1))
+
+
+def test_demo_scene_agrees_by_fusing(server: comfy_host.Server):
+    prompt, found = graph("demo_fused_scene"), {}
+    prompt[node(prompt, "MVDiffusionKSampler")]["inputs"]["steps"] = 8
+    for strength in (0.0, 1.0):
+        prompt[node(prompt, "MVDiffusionFuse")]["inputs"]["strength"] = strength
+        found[strength] = decibels_said(server.wait(server.queue(prompt))["outputs"], prompt)
+    assert found[1.0] > found[0.0] + 8
 
 
 def test_a_scene_agrees_by_fusing(server: comfy_host.Server):
