@@ -26,11 +26,11 @@ SDXL = dict(
 )
 
 
-SHALLOW = dict(  # two levels of one layer: sites are of all kinds, but few
+SHALLOW = dict(  # two levels of one layer: sites are of all kinds, but few, and little stands between them
     channel_mult=(1, 2),
     num_res_blocks=[1, 1],
-    transformer_depth=[1, 1],
-    transformer_depth_output=[1] * 4,
+    transformer_depth=[0, 0],
+    transformer_depth_output=[0] * 4,
 )
 
 

@@ -54,6 +54,7 @@ def test_panoramas_agree_by_fusing(server: comfy_host.Server, name: str):
     from mvdiffusion_pack.geometry.layouts import ring
 
     prompt = graph(name)
+    prompt[node(prompt, "MVDiffusionKSampler")]["inputs"]["steps"] = 8
     if name == "any_model_panorama":
         prompt = with_demo_model(prompt, "panorama")
         prompt[node(prompt, "MVDiffusionPanoramaCameras")]["inputs"] |= SMALL

@@ -86,7 +86,7 @@ def test_every_node_is_known_and_nothing_fails(page, file: Path):
 
 @pytest.fixture(scope="module")
 def demo(front_end, server: comfy_host.Server):
-    """The front end after demo_panorama was dropped, given another seed, and queued from the canvas."""
+    """The front end after demo_panorama was dropped, given another seed and fewer steps, and queued from the canvas."""
     front_end.evaluate("() => window.app.graph.clear()")
     drop(front_end, ROOT / "workflows" / "demo_panorama.json")
     front_end.errors.clear()
@@ -94,7 +94,11 @@ def demo(front_end, server: comfy_host.Server):
     before = set(server.get("history"))
     front_end.evaluate(
         """async () => {
-            app.graph.getNodeById(5).widgets.find(widget => widget.name === "seed").value = 77;
+            const set = (name, value) => {
+                app.graph.getNodeById(5).widgets.find(widget => widget.name === name).value = value;
+            };
+            set("seed", 77);
+            set("steps", 8);
             await app.queuePrompt(0);
         }"""
     )

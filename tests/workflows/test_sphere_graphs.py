@@ -55,6 +55,7 @@ def outpainted(server: comfy_host.Server) -> dict[str, np.ndarray]:
     """The panoramas that demo_image_to_panorama makes around a photo that fills view 0, as it is and mirrored."""
     prompt = graph("demo_image_to_panorama")
     (place,) = (node for node in prompt.values() if node["class_type"] == "ImageFromBatch")
+    nodes(prompt, "MVDiffusionKSampler")[0]["steps"] = 6
     for turned in nodes(prompt, "PrimitiveFloat"):
         turned["value"] = 0
     pictures = {}
