@@ -17,7 +17,8 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
 import in_process  # noqa: E402
 
-in_process.load_pack()
+if in_process.PACKAGE not in sys.modules:  # tests, which have it, run trainings here too
+    in_process.load_pack()
 
 import stand_in  # noqa: E402
 import torch  # noqa: E402
