@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -96,8 +95,8 @@ class Beside:
     def __exit__(self, *_: object) -> None:
         """Nothing goes on when this program ends early."""
         if self.process.poll() is None:
-            # As Ctrl-C does: pytest then stops the servers that it has started.
-            self.process.terminate() if os.name == "nt" else self.process.send_signal(signal.SIGINT)
+            # Not as Ctrl-C does: what a shell starts in the background does not hear that. Servers end by themselves.
+            self.process.terminate()
             self.process.wait()
 
     def wait(self) -> int:
