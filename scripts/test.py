@@ -3,9 +3,9 @@
     python scripts/test.py [--quick] [--host FOLDER]... [--all-hosts] [argument for pytest ...]
     python scripts/test.py --device cuda [argument for pytest ...]
 
-The ComfyUI that is found (COMFYUI_PATH, the one the pack is installed in, ~/ComfyUI, ~/comfy/ComfyUI) runs all tests,
-each further one, at the same time, those that touch the host. Without any, the tests that need none are run. `--quick`
-runs lint and mathematics alone, in less than a minute. `--device cuda` runs what a graphics card has to show
+The ComfyUI that is found (COMFYUI_PATH, the one the pack is installed in, ~/ComfyUI, ~/comfy/ComfyUI) runs all tests
+that need one, each further one those that its version may change; tests that need none run beside them. `--quick` runs
+lint and mathematics alone, in less than a minute. `--device cuda` runs what a graphics card has to show
 (NVIDIA's or AMD's): the tests that use it, then benchmarks; what it prints is meant to be pasted.
 """
 
@@ -27,7 +27,8 @@ from web_lint import lint_web
 NUMBERS = itertools.count(1)  # of the logs of what runs beside
 NO_TESTS = 5  # pytest's exit code when it found none
 HOSTLESS = ["--no-host", "-m", "not (host or server)"]
-FURTHER = ["-m", "(host or server) and not slow"]  # of hosts beside the first
+FIRST = ["-m", "host or server"]
+FURTHER = ["-m", "(host or server) and not (slow or once)"]  # of hosts beside the first
 QUICK = ["--no-host", "-m", "not (host or server or slow or thorough)"]
 
 
@@ -62,21 +63,27 @@ def tool(name: str, *args: str, environment: dict[str, str] | None = None) -> in
 
 
 def pytest_in(hosts: list[Path], args: list[str]) -> dict[str, int]:
-    """pytest's exit codes by host. The first one's tests run here, the others' beside it, each into a log."""
-    environments = [{**os.environ, **host_environment(host), "COMFYUI_PATH": str(host)} for host in hosts]
-    names = [f"ComfyUI {host_version(host)} in {host}" for host in hosts]
+    """pytest's exit codes. The first host's tests run here; others', and those without one, beside it into logs."""
+    first, *further = (f"with ComfyUI {host_version(host)} in {host}" for host in hosts)
+    environments = [{**shared_cores(len(hosts) + 1), **host_environment(host)} for host in hosts]
+    environments = [{**of, "COMFYUI_PATH": str(host)} for of, host in zip(environments, hosts, strict=True)]
     with ExitStack() as stack:
-        beside = [
-            stack.enter_context(Beside(["pytest", *FURTHER, *args], environment, host_version(host)))
-            for host, environment in zip(hosts[1:], environments[1:], strict=True)
-        ]
-        print(f"\ntesting with {names[0]}")
-        codes = [tool("pytest", *args, environment=environments[0])]
-        for name, other in zip(names[1:], beside, strict=True):
-            print(f"\ntesting with {name}")
-            code = other.wait()
-            codes.append(0 if code == NO_TESTS else code)
-    return {f"pytest with {name}": code for name, code in zip(names, codes, strict=True)}
+        beside = {"without ComfyUI": stack.enter_context(Beside(["pytest", *HOSTLESS, *args], environments[0], "none"))}
+        for name, host, environment in zip(further, hosts[1:], environments[1:], strict=True):
+            beside[name] = stack.enter_context(Beside(["pytest", *FURTHER, *args], environment, host_version(host)))
+        print(f"\ntesting {first}")
+        codes = {first: tool("pytest", *FIRST, *args, environment=environments[0])}
+        for name, other in beside.items():
+            print(f"\ntesting {name}")
+            codes[name] = other.wait()
+    if set(codes.values()) != {NO_TESTS}:  # a selection of tests may leave some without any
+        codes = {name: 0 if code == NO_TESTS else code for name, code in codes.items()}
+    return {f"pytest {name}": code for name, code in codes.items()}
+
+
+def shared_cores(runs: int) -> dict[str, str]:
+    """Variables with which so many runs of torch at once do not stand in each other's way."""
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // runs)), **os.environ}
 
 
 class Beside:

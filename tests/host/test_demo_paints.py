@@ -15,7 +15,7 @@ from in_process import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import consistency
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.once]
 FEW = SimpleNamespace(steps=10, cfg=3.0)
 
 

@@ -256,6 +256,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.server
+@pytest.mark.once
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_ctrl_c_leaves_no_process(tmp_path: Path):
     command = [sys.executable, "-c", STARTS_A_SERVER, str(ROOT / "scripts"), str(tmp_path)]

@@ -115,6 +115,7 @@ def test_wrong_argument_is_said_before_anything_is_installed(arguments: list[str
 
 
 @pytest.mark.server
+@pytest.mark.once
 def test_demo_runs_the_graph_and_writes_the_picture(
     graphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):

@@ -51,23 +51,37 @@ def hosts(folder: Path) -> list[Path]:
     return [folder / version for version in "12"]
 
 
-def test_the_first_host_runs_all_tests_and_others_those_that_touch_the_host(tmp_path, monkeypatch, capfd):
+def test_the_first_host_runs_its_tests_and_others_those_that_differ_and_none_is_run_twice(tmp_path, monkeypatch, capfd):
     said = "import os, sys; print(os.environ['COMFYUI_PATH'][-1], sys.argv[1:])"
     program = test_command.program
     monkeypatch.setattr(test_command, "program", lambda name, *args: program(said, *args))
     monkeypatch.setattr(test_command, "host_environment", lambda host: {})
     results = test_command.pytest_in(hosts(tmp_path), ["-x"])
-    assert set(results.values()) == {0} and len(results) == 2
+    assert set(results.values()) == {0} and len(results) == 3
     lines = capfd.readouterr().out.splitlines()
-    assert "1 ['-x']" in lines and f"2 {[*test_command.FURTHER, '-x']}" in lines
+    assert f"1 {[*test_command.FIRST, '-x']}" in lines and f"2 {[*test_command.FURTHER, '-x']}" in lines
+    assert f"1 {[*test_command.HOSTLESS, '-x']}" in lines
 
 
-@pytest.mark.parametrize(("code", "result"), [(5, [5, 0]), (1, [1, 1])], ids=["no tests", "failed"])
-def test_a_selection_may_hold_no_test_of_further_hosts(tmp_path, monkeypatch, code, result):
+@pytest.mark.parametrize(
+    ("with_host", "without", "result"),
+    [(5, 0, [0, 0, 0]), (0, 5, [0, 0, 0]), (5, 5, [5, 5, 5]), (1, 5, [1, 0, 1])],
+    ids=["none of hosts", "hosts' alone", "none at all", "failed"],
+)
+def test_a_selection_may_leave_some_runs_without_tests(tmp_path, monkeypatch, with_host, without, result):
     program = test_command.program
-    monkeypatch.setattr(test_command, "program", lambda *_: program(f"exit({code})"))
+    code = {True: without, False: with_host}
+    monkeypatch.setattr(test_command, "program", lambda _, *args: program(f"exit({code['--no-host' in args]})"))
     monkeypatch.setattr(test_command, "host_environment", lambda host: {})
     assert list(test_command.pytest_in(hosts(tmp_path), []).values()) == result
+
+
+def test_runs_at_once_share_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [test_command.shared_cores(runs)["OMP_NUM_THREADS"] for runs in (2, 3, 8)] == ["3", "2", "1"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert test_command.shared_cores(3)["OMP_NUM_THREADS"] == "4"
 
 
 def test_without_comfyui_nothing_of_a_card_is_begun(monkeypatch):

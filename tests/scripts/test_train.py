@@ -48,6 +48,7 @@ def run(*given: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.host
+@pytest.mark.once
 def test_run_writes_blocks_that_load_and_goes_on_with_more_steps(comfy, tmp_path: Path):
     from mvdiffusion_pack.caa.weights.checkpoint import read_caa
 
@@ -59,18 +60,19 @@ def test_run_writes_blocks_that_load_and_goes_on_with_more_steps(comfy, tmp_path
 
 
 @pytest.mark.host
+@pytest.mark.once
 def test_file_that_is_no_checkpoint_is_one_sentence(comfy, tmp_path: Path):
     import torch
     from safetensors.torch import save_file
 
     save_file({"something": torch.zeros(1)}, tmp_path / "other.safetensors")
-    wrong = run("--rooms", "--model", str(tmp_path / "other.safetensors"), "--output", str(tmp_path / "run"), "--cpu")
-    assert wrong.returncode == 1
-    last = wrong.stderr.splitlines()[-1]
-    assert last.startswith(f"error: {tmp_path / 'other.safetensors'} is no checkpoint that ComfyUI knows (")
+    wrong = train.arguments(["--rooms", "--model", str(tmp_path / "other.safetensors"), "--output", str(tmp_path)])
+    with pytest.raises(SetUpError, match=r"other\.safetensors is no checkpoint that ComfyUI knows \("):
+        train.base_models(wrong)
 
 
 @pytest.mark.host
+@pytest.mark.once
 def test_what_cannot_be_trained_on_is_one_sentence(comfy, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     wrong = run(str(tmp_path / "empty"), *DEMO[:1], *DEMO[2:], "--output", str(tmp_path / "run"))

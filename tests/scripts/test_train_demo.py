@@ -11,7 +11,7 @@ from mvdiffusion_pack.training.demo import stages
 from mvdiffusion_pack.training.demo.context import SIZE, Context
 from mvdiffusion_pack.training.demo.machine import Machine
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.once]
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ def test_hint_stands_where_the_panorama_will_be(viewer: Viewer):
     assert viewer.note.inner_text() == "Queue the workflow to look around here"
 
 
+@pytest.mark.once
 def test_shows_what_equirect_to_views_cuts_out(viewer: Viewer):
     viewer.show("waves1.png")
     assert viewer.direction() == (0, 0, 90)
@@ -24,6 +25,7 @@ def test_shows_what_equirect_to_views_cuts_out(viewer: Viewer):
     viewer.keep("shown")
 
 
+@pytest.mark.once
 def test_saved_view_is_as_fine_as_the_panorama_at_its_centre(viewer: Viewer):
     viewer.show("waves1.png")
     height, width = viewer.saved().shape[:2]
@@ -32,6 +34,7 @@ def test_saved_view_is_as_fine_as_the_panorama_at_its_centre(viewer: Viewer):
     assert height == round(width * box["height"] / box["width"])
 
 
+@pytest.mark.once
 def test_no_seam_behind(viewer: Viewer):
     viewer.show("waves1.png")
     viewer.press("ArrowRight", times=40)
@@ -46,6 +49,7 @@ def test_no_seam_behind(viewer: Viewer):
     assert error.max() < 1.5  # an edge that is repeated instead of wrapped is 2.4 off
 
 
+@pytest.mark.once
 def test_cropped_file_is_shown_in_its_place(viewer: Viewer):
     """Load Panorama puts it there, and the viewer marks what it has not."""
     viewer.show("cropped.png")
@@ -76,6 +80,7 @@ def test_looks_straight_up_and_down(viewer: Viewer, key: str, pitch: float):
     assert 0 < difference(viewer.on_screen(), at_the_pole) < 20
 
 
+@pytest.mark.once
 def test_uncovered_directions_are_marked_and_saved_transparent(viewer: Viewer):
     viewer.show("waves1.png", coverage="coverage.png")
     saved = viewer.saved()
@@ -97,11 +102,13 @@ def test_uncovered_directions_are_marked_and_saved_transparent(viewer: Viewer):
     assert ((cap > 50).all(-1) & (np.ptp(cap.astype(int), axis=-1) == 0)).sum() > 500  # grey lines
 
 
+@pytest.mark.once
 def test_single_panorama_has_no_pages(viewer: Viewer):
     viewer.show("waves1.png")
     assert viewer.button("next").is_hidden()
 
 
+@pytest.mark.once
 def test_batch_is_leafed_through(viewer: Viewer):
     viewer.show("waves1.png", "waves2.png")
     count = viewer.page.locator(".mvd-panorama-count")
@@ -152,6 +159,7 @@ def test_full_screen_fills_the_screen(viewer: Viewer):
     viewer.page.wait_for_function("() => !document.fullscreenElement")
 
 
+@pytest.mark.once
 def test_dragging_takes_the_picture_along(viewer: Viewer):
     viewer.show("waves1.png")
     width = viewer.stage.bounding_box()["width"]
@@ -203,6 +211,7 @@ def test_two_fingers_zoom_the_picture_and_not_the_graph(viewer: Viewer):
     viewer.assert_shows("waves1.png")
 
 
+@pytest.mark.once
 def test_slider_sets_the_field_of_view(viewer: Viewer):
     viewer.show("waves1.png")
     viewer.page.locator(".mvd-panorama [type=range]").fill("60")
@@ -213,6 +222,7 @@ def test_slider_sets_the_field_of_view(viewer: Viewer):
     assert viewer.direction() == (0, 0, 90)
 
 
+@pytest.mark.once
 def test_keys_turn_zoom_and_reset(viewer: Viewer):
     viewer.show("waves1.png")
     viewer.press("ArrowRight", times=2)

@@ -10,7 +10,7 @@ from front_end import browser_tests
 from PIL import Image
 from viewer_page import CLOSE, WIDTH, Viewer, cut, difference, panorama
 
-pytestmark = browser_tests
+pytestmark = [*browser_tests, pytest.mark.once]
 
 
 def test_taken_context_comes_back_with_the_picture(viewer: Viewer):

@@ -18,7 +18,7 @@ from mvdiffusion_pack.training.demo.machine import this_machine
 from mvdiffusion_pack.training.demo.optimiser import Optimiser
 from mvdiffusion_pack.training.demo.text import TextEncoder, Words
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.once]
 
 SMALL = {**config.UNET, "model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": [1, 1]}
 SMALL |= {"transformer_depth": [1, 1], "transformer_depth_output": [1] * 4}

@@ -20,7 +20,7 @@ from mvdiffusion_pack.training.demo.together import VIEWS, Together
 from mvdiffusion_pack.training.demo.unet import Shared
 from mvdiffusion_pack.training.demo.walks import Walks
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.once]
 
 SMALL = {**config.UNET, "model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": [1, 1]}
 SMALL |= {"transformer_depth": [1, 1], "transformer_depth_output": [1] * 4}
