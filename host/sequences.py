@@ -14,7 +14,8 @@ from ..geometry.posed import PosedViews
 from ..geometry.sequence.da3 import Geometry, da3_frames
 from ..geometry.sequence.frames import Frame, best_overlaps, named_frames, posed_views
 from ..geometry.sequence.layouts import layout_of
-from ..geometry.sequence.scannet import read_frames, write_sequence
+from ..geometry.sequence.reading import read_frames
+from ..geometry.sequence.scannet import write_sequence
 from .file_names import file_name, with_host_tokens
 from .fingerprints import fingerprint
 from .folders import inside

@@ -12,7 +12,7 @@ from ..geometry.depth import MIN_OVERLAP
 from ..geometry.input_error import InputError
 from ..geometry.posed import PosedViews
 from ..geometry.sequence.frames import posed_views
-from ..geometry.sequence.scannet import read_frames
+from ..geometry.sequence.reading import read_frames
 from .sequences import PosedSequence
 
 KEYFRAME_OVERLAP = 0.6  # under which the next key frame is taken, as published

@@ -64,7 +64,7 @@ def warnings(caplog) -> list[str]:
 
 def test_cameras_and_images_are_those_of_the_folder(node, room):
     from mvdiffusion_pack.geometry.sequence.frames import posed_views
-    from mvdiffusion_pack.geometry.sequence.scannet import read_frames
+    from mvdiffusion_pack.geometry.sequence.reading import read_frames
 
     found = run(node)
     cameras, images, _ = posed_views(read_frames(room), 128, 64, 0.3, 0.6)

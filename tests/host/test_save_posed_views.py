@@ -14,7 +14,7 @@ from rooms import walk
 from mvdiffusion_pack.geometry.layouts import ring
 from mvdiffusion_pack.geometry.posed import PosedViews
 from mvdiffusion_pack.geometry.sequence.frames import posed_views
-from mvdiffusion_pack.geometry.sequence.scannet import read_frames
+from mvdiffusion_pack.geometry.sequence.reading import read_frames
 
 pytestmark = pytest.mark.host
 

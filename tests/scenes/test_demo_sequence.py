@@ -9,7 +9,7 @@ import torch
 
 from mvdiffusion_pack.geometry.posed import PosedViews
 from mvdiffusion_pack.geometry.sequence.frames import Frame, posed_views
-from mvdiffusion_pack.geometry.sequence.scannet import read_frames
+from mvdiffusion_pack.geometry.sequence.reading import read_frames
 from mvdiffusion_pack.scenes.captions import caption
 from mvdiffusion_pack.scenes.paths import CLEARANCE, clearance
 from mvdiffusion_pack.scenes.render import render

@@ -58,14 +58,14 @@ def posed_views(outputs: dict, demo: dict):
     """The frames of the folder that the demo graph saved."""
     from pathlib import Path
 
-    from mvdiffusion_pack.geometry.sequence.scannet import read_frames
+    from mvdiffusion_pack.geometry.sequence.reading import read_frames
 
     (path,) = outputs[id_of(demo, "MVDiffusionSaveSequence")]["text"]
     return list(read_frames(Path(path)))
 
 
 def test_demo_saves_all_frames_with_the_poses_of_the_sequence(demo, outputs):
-    from mvdiffusion_pack.geometry.sequence.scannet import read_frames
+    from mvdiffusion_pack.geometry.sequence.reading import read_frames
 
     saved, given = posed_views(outputs, demo), list(read_frames(ROOT / "scenes" / "demo"))
     assert [frame.name for frame in saved] == [frame.name for frame in given]

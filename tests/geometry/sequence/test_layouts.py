@@ -26,7 +26,7 @@ from rooms import pose, seen, write_scannet
 from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.sequence.layouts import layout_of
 from mvdiffusion_pack.geometry.sequence.nerfstudio_folder import NERFSTUDIO
-from mvdiffusion_pack.geometry.sequence.scannet import read_frames
+from mvdiffusion_pack.geometry.sequence.reading import read_frames
 from mvdiffusion_pack.geometry.sequence.scannet_folder import SCANNET
 from mvdiffusion_pack.geometry.sequence.sens_folder import SENS
 from mvdiffusion_pack.geometry.sequence.tum_folder import TUM
