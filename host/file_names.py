@@ -14,17 +14,23 @@ OF_THE_PAGE = re.compile(r"%(?:date:[^%]*|[^%./\\]+\.[^%./\\]+)%")  # filled in 
 GONE = "\0"  # in the place of a token
 LONGEST = 200  # bytes of a name without what is added to it: systems allow 255 in all
 FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')  # in names of files on Windows
+DEVICE = re.compile(r"(?<![^/\\])(CON|PRN|AUX|NUL|(?:COM|LPT)[0-9¹²³])(?= *(?:[./\\]|$))", re.IGNORECASE)  # there, too
 
 
 def file_name(node: str, text: str, default: str = "") -> str:
-    """The name in `text`, which may have folders before it, with _ for each character that Windows forbids.
+    """The name in `text`, which may have folders before it, with _ for each character that Windows forbids and
+    behind each name that it has for devices.
 
     Tokens that only ComfyUI's page can fill in (%date:...%, %Node.widget%) are left out, with a line in the log;
-    `default` is the name where no letter of it is left. Raises ValueError for names that are too long for any system.
+    `default` is the name where none is given or left. Raises ValueError for names that are too long for any system.
     """
     drive, name = os.path.splitdrive(text)
-    if tokens := OF_THE_PAGE.findall(name):
-        name = _without_tokens(name, default)
+    tokens = OF_THE_PAGE.findall(name)
+    if tokens:
+        name = _without_tokens(name)
+    if not re.split(r"[/\\]", name)[-1].strip():
+        name = name.rstrip() + default
+    if tokens:
         logger.warning(
             f"{node}: '{text}' becomes '{drive}{name}', without {', '.join(tokens)}: only ComfyUI's page can fill in "
             f"such dates, and widgets of nodes that are in the graph. {', '.join(CLOCK)} work everywhere."
@@ -32,7 +38,7 @@ def file_name(node: str, text: str, default: str = "") -> str:
     for part in re.split(r"[/\\]", name):
         if (size := len(part.encode())) > LONGEST:
             raise ValueError(f"{node}: '{part[:20]}...' has {size} bytes; a name may have {LONGEST}.")
-    return drive + FORBIDDEN.sub("_", name)
+    return drive + DEVICE.sub(r"\1_", FORBIDDEN.sub("_", name))
 
 
 def with_host_tokens(name: str, width: int, height: int) -> str:
@@ -43,11 +49,11 @@ def with_host_tokens(name: str, width: int, height: int) -> str:
     return name.replace("%width%", str(width)).replace("%height%", str(height))
 
 
-def _without_tokens(name: str, default: str) -> str:
+def _without_tokens(name: str) -> str:
     parts = re.split(r"[/\\]", OF_THE_PAGE.sub(GONE, name))  # dates may have slashes
     kept = [part if GONE not in part else _rest(part) for part in parts]
     folders = [folder for folder, part in zip(kept[:-1], parts, strict=False) if folder or not part]
-    return "/".join([*folders, kept[-1] or default])
+    return "/".join([*folders, kept[-1]])
 
 
 def _rest(part: str) -> str:

@@ -18,7 +18,7 @@ def log(caplog):
     return caplog
 
 
-@pytest.mark.parametrize("text", ["panorama", "trip/day 1/pano_%batch_num%", "50%", "%year%-%month%", "全景", "", "/a"])
+@pytest.mark.parametrize("text", ["panorama", "trip/day 1/pano_%batch_num%", "50%", "%year%-%month%", "全景", "/a"])
 def test_plain_names_stay(text: str, log):
     assert file_name("Save", text, "other") == text
     assert log.messages == []
@@ -42,6 +42,29 @@ def test_plain_names_stay(text: str, log):
     ],
 )
 def test_tokens_of_the_page_are_left_out(text: str, name: str):
+    assert file_name("Save", text, "panorama") == name
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("", "panorama"), ("  ", "panorama"), ("trip/", "trip/panorama"), ("trip\\ ", "trip\\panorama")]
+)
+def test_an_empty_name_is_the_default(text: str, name: str, log):
+    assert file_name("Save", text, "panorama") == name
+    assert log.messages == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("CON", "CON_"),
+        ("nul/pano", "nul_/pano"),
+        ("trip\\LPT1\\pano", "trip\\LPT1_\\pano"),
+        ("a/com².tar.gz", "a/com²_.tar.gz"),
+        ("AUX ", "AUX_ "),
+        ("icon/console/con1/COM/nul_", "icon/console/con1/COM/nul_"),
+    ],
+)
+def test_names_of_windows_devices_get_a_line_behind_them(text: str, name: str):
     assert file_name("Save", text, "panorama") == name
 
 

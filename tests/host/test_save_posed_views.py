@@ -85,7 +85,11 @@ def test_second_run_overwrites_nothing(save, output):
     assert sorted(os.listdir(output)) == ["posed_views", "posed_views_2"]
 
 
-@pytest.mark.parametrize("folder", ["../views", "a/../../views", "", ".", "/views", "a/.."])
+def test_an_empty_folder_is_posed_views(save, output):
+    assert save(folder="") == output.resolve() / "posed_views"
+
+
+@pytest.mark.parametrize("folder", ["../views", "a/../../views", ".", "/views", "a/.."])
 def test_folder_outside_of_output_is_refused(save, output, folder):
     with pytest.raises(ValueError, match="Save Posed Views: folder must be a name inside ComfyUI's output folder"):
         save(folder=folder)
