@@ -69,6 +69,20 @@ def test_every_name_that_our_nodes_take_is_known(page):
     assert named == NAMES
 
 
+def test_widgets_of_others_are_left_alone(page):
+    changed = page.evaluate(
+        """() => {
+            const { nodeCreated } = app.extensions.find(({ name }) => name === "MVDiffusion.FileNames");
+            const widgets = [{ value: "%year%" }, { name: "filename_prefix", value: "%year%" }];
+            nodeCreated({ comfyClass: "OthersSave", widgets });
+            nodeCreated({ comfyClass: "OthersNote" });
+            nodeCreated({ widgets });
+            return widgets.filter(widget => "serializeValue" in widget);
+        }"""
+    )
+    assert changed == []
+
+
 def test_file_has_the_name(viewer: Viewer):
     load(viewer.page, "MVDiffusionSavePanorama", "filename_prefix", "named/%date:yyyy-MM-dd%_%LoadImage.image%")
     viewer.queue()
