@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .input_error import InputError
+from .input_error import InputError, counted
 from .pictures import read_continued, view_planes
 from .scene import Scene
 from .seen import seen_bands
@@ -79,8 +79,8 @@ class Agreement:
 
         Each line says its units: not all that shows it keeps columns apart.
         """
-        counted = "the only pair" if len(self.pairs) == 1 else f"all {len(self.pairs)} pairs"
-        lines = [(f"{self.psnr:.2f} dB", counted, "", f"{self.pixels} pixels")]
+        of = "the only pair" if len(self.pairs) == 1 else f"all {len(self.pairs)} pairs"
+        lines = [(f"{self.psnr:.2f} dB", of, "", f"{self.pixels} pixels")]
         for pair in self.ranked[:ROWS]:
             lines.append((f"{pair.psnr:.2f} dB", pair.title, f"{100 * pair.share:.1f} %", f"{pair.pixels} pixels"))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -88,7 +88,7 @@ class Agreement:
             "  ".join(map(str.rjust, (psnr, title.ljust(widths[1]), *rest), widths)) for psnr, title, *rest in lines
         ]
         if len(self.pairs) > ROWS:
-            table.append(f"... and {len(self.pairs) - ROWS} pairs more")
+            table.append(f"... and {counted(len(self.pairs) - ROWS, 'pair')} more")
         return "\n".join(table)
 
 

@@ -1,4 +1,4 @@
-"""`InputError`: what geometry and weights say of input that they cannot use."""
+"""`InputError`: what geometry and weights say of input that they cannot use, and how it counts."""
 
 from __future__ import annotations
 
@@ -13,3 +13,13 @@ class InputError(ValueError):
     def __init__(self, fact: str, remedy: str = "") -> None:
         super().__init__(fact)
         self.remedy = remedy
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as '1 view' or '2 views'."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def there_are(number: int, noun: str) -> str:
+    """Such as 'there is 1 view' or 'there are 2 views'."""
+    return f"there {'is' if number == 1 else 'are'} {counted(number, noun)}"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .cameras import Cameras
-from .input_error import InputError
+from .input_error import InputError, counted
 
 if TYPE_CHECKING:
     from .scene import Scene
@@ -42,7 +42,7 @@ def view_planes(images: torch.Tensor, cameras: Cameras | Scene) -> torch.Tensor:
     count, height, width, _ = images.shape
     if count % cameras.views:
         problem = "too few images" if count < cameras.views else "the images are not a multiple of the cameras"
-        raise InputError(f"{problem}: {count} images, {cameras.views} cameras")
+        raise InputError(f"{problem}: {counted(count, 'image')}, {counted(cameras.views, 'camera')}")
     if not same_proportions(width, height, cameras):
         raise InputError(
             f"the images are {width} x {height} pixels, which is not the aspect of the cameras' "

@@ -8,6 +8,7 @@ import comfy.model_sampling
 import torch
 
 from ..caa.weights.kinds import Kind
+from ..geometry.input_error import counted
 from ..geometry.pictures import same_proportions
 from ..geometry.scene import Scene
 from .conditionings import ONE_EACH, check_conditionings
@@ -173,7 +174,7 @@ def _check_latents(cameras: Scene, noise: torch.Tensor, latent_format) -> None:
         )
     if noise.shape[0] % cameras.views:
         raise ValueError(
-            f"The LATENT holds {noise.shape[0]} views, which is not a multiple of the {cameras.views} "
+            f"The LATENT holds {counted(noise.shape[0], 'view')}, which is not a multiple of the {cameras.views} "
             "cameras: it needs one latent per view, panorama by panorama."
         )
 
@@ -185,8 +186,8 @@ def check_window(node: str, window: int, shared: int, least: int = 2) -> None:
     least = max(least, shared + 1)
     if window and window < least:
         raise ValueError(
-            f"{node}: a window of {window} views that shares {shared} with the next one is too small: window must be "
-            f"{least} or more, or 0 for all views at once."
+            f"{node}: a window of {counted(window, 'view')} that shares {shared} with the next one is too small: "
+            f"window must be {least} or more, or 0 for all views at once."
         )
 
 

@@ -149,6 +149,7 @@ def _check_rows(name: str, what: str, rows: int, views: int, batch: int) -> None
             "Source Image to Views."
         )
     raise ValueError(
-        f"The {name} conditioning holds the {what} of {rows // views} panoramas, and {batch // views} are sampled: set "
+        f"The {name} conditioning holds the {what} of {rows // views} panoramas, and {batch // views} "
+        f"{'is' if batch == views else 'are'} sampled: set "
         f"panoramas to {rows // views}, or give the pictures of one."
     )

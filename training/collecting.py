@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..geometry.input_error import InputError
+from ..geometry.input_error import InputError, counted, there_are
 from .panoramas import Panorama
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -29,7 +29,7 @@ def panoramas_in_memory(pictures: Sequence[torch.Tensor], captions: Sequence[str
     if len(captions) == 1:
         captions = list(captions) * len(pictures)
     if len(captions) != len(pictures):
-        raise InputError(f"there are {len(captions)} captions for {len(pictures)} images", "one_or_each")
+        raise InputError(f"{there_are(len(captions), 'caption')} for {counted(len(pictures), 'image')}", "one_or_each")
     _refuse(
         [f"{name} ({picture.shape[1]} x {picture.shape[0]})" for name, picture in _odd(names, pictures)],
         "not twice as wide as high, as an equirectangular panorama is",
@@ -65,7 +65,7 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
             unreadable.append(path.name)
             say(f"{path} cannot be read and is left out: {error}")
     if not sizes:
-        raise InputError(f"none of the {len(unreadable)} pictures in {folder} can be read.")
+        raise InputError(f"{there_are(len(unreadable), 'picture')} in {folder}, and none can be read.")
     _refuse(
         [f"{path.name} ({width} x {height})" for path, (width, height) in sizes.items() if width != 2 * height],
         f"not twice as wide as high, as an equirectangular panorama is (in {folder})",

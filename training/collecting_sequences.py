@@ -9,7 +9,7 @@ import torch
 
 from ..geometry.cameras import intrinsics_from_fov
 from ..geometry.depth import MIN_OVERLAP
-from ..geometry.input_error import InputError
+from ..geometry.input_error import InputError, counted, there_are
 from ..geometry.posed import PosedViews
 from ..geometry.sequence.frames import posed_views
 from ..geometry.sequence.reading import read_frames
@@ -27,7 +27,7 @@ def sequence_in_memory(
     Raises InputError, one sentence, for another number of frames or captions, and for frames of another size.
     """
     if len(pictures) != cameras.views:
-        raise InputError(f"there are {len(pictures)} images for {cameras.views} cameras", "from_one_node")
+        raise InputError(f"{there_are(len(pictures), 'image')} for {counted(cameras.views, 'camera')}", "from_one_node")
     size = cameras.height, cameras.width
     if odd := [number for number, picture in enumerate(pictures) if picture.shape[:2] != size]:
         height, width = pictures[odd[0]].shape[:2]
@@ -37,7 +37,9 @@ def sequence_in_memory(
     lines = [line.strip() for caption in captions for line in caption.splitlines() if line.strip()]
     lines = lines * cameras.views if len(lines) == 1 else lines
     if len(lines) != cameras.views:
-        raise InputError(f"there are {len(lines)} lines of captions for {cameras.views} images", "one_or_each")
+        raise InputError(
+            f"{there_are(len(lines), 'line')} of captions for {counted(cameras.views, 'image')}", "one_or_each"
+        )
     return PosedSequence(name, cameras, torch.stack([picture[..., :3].float() for picture in pictures]), tuple(lines))
 
 
@@ -61,7 +63,7 @@ def sequences_in_folders(
             continue
         sequences.append(PosedSequence(folder.name, cameras, pictures, tuple(prompts)))
     if not sequences:
-        raise InputError(f"none of the {len(folders)} sequences can be used.")
+        raise InputError(f"{there_are(len(folders), 'sequence')}, and none can be used.")
     return tuple(sequences)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from ..cameras import Cameras
 from ..grid import grid_from_world
-from ..input_error import InputError
+from ..input_error import InputError, counted, there_are
 from ..overlap import CORNERS
 from ..pictures import averaged, check_pictures, halved
 from .blends import cell_middles
@@ -73,7 +73,8 @@ def check_overlay(overlay: Overlay, panoramas: int) -> None:
     """Raises InputError for photos that are none, are not one or as many as the panoramas, or have a bad border."""
     check_pictures(overlay.pictures, "source")
     if len(overlay.pictures) not in (1, panoramas):
-        raise InputError(f"there are {len(overlay.pictures)} photos in source for {panoramas} panoramas", "one_or_each")
+        given = there_are(len(overlay.pictures), "photo")
+        raise InputError(f"{given} in source for {counted(panoramas, 'panorama')}", "one_or_each")
     if not 0 <= overlay.border_deg <= MOST_BORDER:
         raise InputError(f"border must be 0 to {MOST_BORDER:g} degrees, not {overlay.border_deg}")
 

@@ -7,7 +7,7 @@ import math
 import torch
 
 from ..cameras import Cameras, intrinsics_from_fov, rotation_from_angles
-from ..input_error import InputError
+from ..input_error import InputError, there_are
 from ..pictures import check_pictures, halved
 from .reprojection import Reprojection
 
@@ -122,7 +122,7 @@ def _check(image: torch.Tensor, cameras: Cameras, views: torch.Tensor | None, ma
             "same_cameras",
         )
     if count % cameras.views:
-        raise InputError(f"there are {count} views, which is not a multiple of the {cameras.views} cameras")
+        raise InputError(f"{there_are(count, 'view')}, which is not a multiple of the {cameras.views} cameras")
     if mask.shape != views.shape[:3]:
         raise InputError(
             f"the mask must be {tuple(views.shape[:3])} like the views, not {tuple(mask.shape)}", "own_mask"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from ..cameras import Cameras
-from ..input_error import InputError
+from ..input_error import InputError, counted, there_are
 from ..pictures import empty_picture, halved, halvings, to_planes, view_planes
 from .blends import BLENDS
 from .equirect import check_panoramas, resize_panoramas
@@ -131,7 +131,8 @@ def _fitted_background(background: torch.Tensor, panoramas: int, width: int) -> 
     """The background as (P or 1, 3, width / 2, width) float32."""
     check_panoramas(background, name="background")
     if len(background) not in (1, panoramas):
-        raise InputError(f"there are {len(background)} pictures in background for {panoramas} panoramas", "one_or_each")
+        given = there_are(len(background), "picture")
+        raise InputError(f"{given} in background for {counted(panoramas, 'panorama')}", "one_or_each")
     return resize_panoramas(to_planes(background), width)
 
 

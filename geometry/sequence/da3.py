@@ -22,7 +22,7 @@ from typing import Any, cast
 import torch
 
 from ..grid import middle
-from ..input_error import InputError
+from ..input_error import InputError, there_are
 from .frames import FOCAL_LENGTHS, Frame, described, nearest_rotation
 
 MIN_CONFIDENCE = 0.1  # 1.11 as the model counts; its authors leave out what is below 1.05 when they export points
@@ -59,7 +59,7 @@ def da3_frames(
     intrinsics, count = _intrinsics(geometry), len(geometry["depth"])
     views = range(count)[start::stride][: max_frames or None]
     if not views:
-        raise InputError(f"start is {start}, and there are {count} pictures in geometry", "lower_start")
+        raise InputError(f"start is {start}, and {there_are(count, 'picture')} in geometry", "lower_start")
     faults = {view: _fault(geometry, intrinsics[view], view, min_confidence) for view in views}
     usable = [view for view in views if not faults[view]]
     skipped = {str(view): fault for view, fault in faults.items() if fault}

@@ -9,7 +9,7 @@ from typing import cast
 
 import torch
 
-from ..input_error import InputError
+from ..input_error import InputError, there_are
 from .frames import described
 from .matrices import check_intrinsics
 from .picture_files import Header, Size, header, is_depth
@@ -92,7 +92,7 @@ def _chosen(listed: dict[str, Listed], folder: Path, start: int, stride: int, ma
         )
     names = list(listed)[start::stride][: max_frames or None]
     if not names:
-        raise InputError(f"start is {start}, and there are {len(listed)} frames in {folder}", "lower_start")
+        raise InputError(f"start is {start}, and {there_are(len(listed), 'frame')} in {folder}", "lower_start")
     return {name: listed[name] for name in names}
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..grid import middle
-from ..input_error import InputError
+from ..input_error import InputError, counted, there_are
 from ..pictures import check_pictures
 from ..posed import PosedViews
 
@@ -103,14 +103,16 @@ def _check(cameras: PosedViews, images: torch.Tensor, prompts: Sequence[str]) ->
     check_pictures(images, "images")
     count, height, width = images.shape[:3]
     if count != cameras.views:
-        raise InputError(f"there are {count} images and {cameras.views} cameras", "one_image_per_camera")
+        raise InputError(f"{there_are(count, 'image')} and {counted(cameras.views, 'camera')}", "one_image_per_camera")
     if width * cameras.height != height * cameras.width:
         raise InputError(
             f"the images are {width} x {height} pixels and the cameras' views {cameras.width} x {cameras.height}: only "
             "scaling both sides alike is possible"
         )
     if prompts and len(prompts) != cameras.views:
-        raise InputError(f"there are {len(prompts)} prompts and {cameras.views} cameras", "one_prompt_per_camera")
+        raise InputError(
+            f"{there_are(len(prompts), 'prompt')} and {counted(cameras.views, 'camera')}", "one_prompt_per_camera"
+        )
     if len(set(cameras.names)) < cameras.views or not all(name.isdecimal() for name in cameras.names):
         raise InputError(
             f"files are named after the views, which need different numbers, not {', '.join(cameras.names)}"

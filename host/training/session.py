@@ -15,7 +15,7 @@ import torch
 
 from ...caa.weights.checkpoint import CAAWeights
 from ...caa.weights.random_weights import fresh_weights
-from ...geometry.input_error import InputError
+from ...geometry.input_error import InputError, counted
 from ...training.cache import Cache
 from ...training.data import Data, check_data
 from ...training.dearness import yaws_to_keep
@@ -182,7 +182,9 @@ class _Session:
         objective = Objective(unet.unet, unet, self.schedule)
         trainer = self._trainer(TunedUNet(unet.unet), objective, first, training.folder / "unet", SingleViews)
         if trainer.step < training.unet_steps:
-            self.onlooker.say(f"the UNet learns first, alone, for {training.unet_steps} steps; then the blocks")
+            self.onlooker.say(
+                f"the UNet learns first, alone, for {counted(training.unet_steps, 'step')}; then the blocks"
+            )
         trainer.run()
         if trainer.step < training.unet_steps:
             return None

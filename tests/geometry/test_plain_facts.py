@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from in_process import ROOT
 
+from mvdiffusion_pack.geometry.input_error import counted, there_are
+
 
 def parsed(path: Path) -> Iterator[ast.AST]:
     """All parts of a file."""
@@ -56,3 +58,8 @@ def test_nothing_that_training_says_names_a_node():
         said = [text for text in texts if id(text) not in docs]
         found += [f"{path.name}:{text.lineno} {name}" for text in said for name in names if name in text.value]
     assert found == []
+
+
+def test_one_of_a_thing_is_no_plural():
+    assert [counted(number, "view") for number in (0, 1, 2)] == ["0 views", "1 view", "2 views"]
+    assert [there_are(number, "view") for number in (1, 2)] == ["there is 1 view", "there are 2 views"]

@@ -66,12 +66,13 @@ def test_number_of_masks_that_does_not_fit(refused_images, rows):
 
 @pytest.mark.parametrize("panoramas", [1, 2])
 def test_given_images_of_more_panoramas_than_are_sampled(refused_images, panoramas):
-    match = f"the given images of 3 panoramas, and {panoramas} are sampled: set panoramas to 3"
+    sampled = "1 is" if panoramas == 1 else f"{panoramas} are"
+    match = f"the given images of 3 panoramas, and {sampled} sampled: set panoramas to 3"
     refused_images(match, torch.zeros((12, 4, 8, 8)), MASKS, panoramas=panoramas)
 
 
 def test_masks_of_more_panoramas_than_are_sampled(refused_images):
-    refused_images("the masks of 2 panoramas, and 1 are sampled", IMAGES, torch.ones((8, 1, 64, 64)))
+    refused_images("the masks of 2 panoramas, and 1 is sampled", IMAGES, torch.ones((8, 1, 64, 64)))
 
 
 def test_masks_that_leave_nothing_to_generate(refused_images):

@@ -195,7 +195,7 @@ BOTH = "connect both, from an earlier Source Image to Views or from Equirect to 
         (
             "Stitch Equirect",
             STITCH | {"background": PANORAMA.repeat(2, 1, 1, 1)},
-            "there are 2 pictures in background for 1 panoramas: give one, or one for each.",
+            "there are 2 pictures in background for 1 panorama: give one, or one for each.",
         ),
         (
             "Equirect to Views",

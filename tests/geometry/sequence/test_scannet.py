@@ -123,7 +123,7 @@ def test_failure_leaves_nothing(views, tmp_path, monkeypatch):
     ("change", "said"),
     [
         (lambda images: images.repeat(2, 1, 1, 1), "there are 8 images and 4 cameras"),
-        (lambda images: images[:1], "there are 1 images and 4 cameras"),
+        (lambda images: images[:1], "there is 1 image and 4 cameras"),
         (lambda images: images[:, :40], "the images are 64 x 40 pixels and the cameras' views 64 x 48"),
         (lambda images: images * torch.nan, "NaN or infinite numbers in the images$"),
     ],
