@@ -30,11 +30,14 @@ def node(name: str, **inputs) -> dict:
     return {"class_type": f"MVDiffusion{name}", "inputs": inputs}
 
 
-def frames(server, strength: float) -> np.ndarray:
-    """(2, 64, 128, 3) numbers 0..255 of the middle ones of twelve frames of the demo sequence after one step."""
+def frames(server, prompts: str) -> np.ndarray:
+    """(2, 64, 128, 3) numbers 0..255 of the middle ones of twelve frames of the demo sequence after one step.
+
+    prompts: one for all frames, or one for each.
+    """
     text = {"clip": ["model", 1], "cameras": ["cameras", 1], "prefix": ""}
     graph = {
-        "model": node("LoadCheckpoint", checkpoint="depth_gen.ckpt", strength=strength),
+        "model": node("LoadCheckpoint", checkpoint="depth_gen.ckpt", strength=1.0),
         "cameras": node(
             "DepthCameras",
             sequence="demo (in the pack)",
@@ -46,7 +49,7 @@ def frames(server, strength: float) -> np.ndarray:
             min_overlap=0.3,
             keyframe_overlap=1.0,
         ),
-        "positive": node("TextEncode", text="a room", **text),
+        "positive": node("TextEncode", text=prompts, **text),
         "negative": node("TextEncode", text="", **text),
         "sampler": node(
             "KSampler",
@@ -56,7 +59,7 @@ def frames(server, strength: float) -> np.ndarray:
             negative=["negative", 0],
             seed=1,
             steps=1,
-            cfg=1.0,
+            cfg=15.0,  # so that what the others are told shows after one step
             sampler_name="ddim",
             scheduler="ddim_uniform",
             denoise=1.0,
@@ -76,7 +79,9 @@ def frames(server, strength: float) -> np.ndarray:
 
 
 def test_twelve_views_are_denoised_together(server):
-    together = frames(server, 1.0)
+    together = frames(server, "a room")
     assert together.shape == (2, 64, 128, 3)
     assert together.std(axis=(1, 2, 3)).min() > 1
-    assert np.abs(frames(server, 0.0) - together).max(axis=(1, 2, 3)).min() > 1  # by the other views
+    others = "\n".join("a room" if frame in (5, 6) else "a garden with a tree" for frame in range(12))
+    changed = np.abs(frames(server, others) - together).max(axis=(1, 2, 3))
+    assert changed.min() > 1  # by the other views
