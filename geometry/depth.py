@@ -16,13 +16,12 @@ import torch.nn.functional as F
 from .cameras import Cameras
 from .correspondence import Correspondences, Features, Pair, SampleTable
 from .input_error import InputError
+from .threads import SERIAL
 
 MIN_OVERLAP = 0.3  # views that overlap by more than this are neighbours: what the weights were trained with
 NO_POINT = -1e6  # both coordinates of an image point that is none
 NO_DEPTH = 1e6  # metres: in place of the neighbour's depth in a sample that is not valid
-# Pixels whose overlap is computed at once. They stay in the cache, and for 2**15 numbers torch wakes no threads. Where
-# other programs keep the cores busy, these wait for each other after each operation, a hundred times as long as it is.
-BLOCK = 2**15 // 3
+BLOCK = SERIAL // 3  # pixels, of three numbers each, whose overlap is computed at once
 EPSILON = 1e-6  # metres, added to z before it divides
 
 
