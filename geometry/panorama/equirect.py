@@ -40,17 +40,17 @@ def equirect_from_directions(directions: torch.Tensor, width: int) -> torch.Tens
     x lies in -0.5..width - 0.5, y in -0.5..width / 2 - 0.5; straight up and down have the x of their z axis.
     """
     pixels_from_grid = torch.linalg.inv(grid_from_pixels(width, width // 2))
-    column, row = _grid_from_directions(*directions.unbind(-1)).unbind(-1)
+    column, row = _grid_from_directions(*directions.unbind(-1))
     column = column * pixels_from_grid[0, 0].item() + pixels_from_grid[0, 2].item()
     row = row * pixels_from_grid[1, 1].item() + pixels_from_grid[1, 2].item()
     return torch.stack((column, row), dim=-1)
 
 
 def _grid_from_directions(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    """(..., 2) grid coordinates in a panorama of world directions of any length, (...) each."""
-    grid = x.new_empty(*x.shape, 2)
-    grid[..., 0] = torch.atan2(x, z).div_(math.pi)
-    grid[..., 1] = torch.atan2(y, torch.hypot(x, z)).div_(math.pi / 2)
+    """(2, ...) grid coordinates in a panorama of world directions of any length, (...) each."""
+    grid = x.new_empty(2, *x.shape)
+    torch.atan2(x, z, out=grid[0]).div_(math.pi)
+    torch.atan2(y, torch.hypot(x, z), out=grid[1]).div_(math.pi / 2)
     return grid
 
 
@@ -178,18 +178,18 @@ def read_panoramas(planes: torch.Tensor, width: int, rows: slice, columns: slice
         for first, last, _ in [part.indices(size)]
     )
     bands = [
-        averaged(_read(source, torch.stack(torch.meshgrid(x, band, indexing="xy"), dim=-1)), samples)
+        averaged(_read(source, torch.stack(torch.meshgrid(x, band, indexing="xy"))), samples)
         for band in y.split(samples * max(1, BLOCK // (samples * len(x))))
     ]
     return torch.cat(bands, dim=-2).unflatten(1, planes.shape[:2])[0]
 
 
 def _read(source: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """(1, C, h, w) colours at (h, w, 2) grid coordinates, which it changes, of a panorama, from its `_padded`."""
+    """(1, C, h, w) colours at (2, h, w) grid coordinates, which it changes, of a panorama, from its `_padded`."""
     height, width = source.shape[-2:]
-    grid[..., 0] *= (width - 2) / width
-    grid[..., 1] *= (height - 2) / height
-    return read(source, grid)
+    grid[0] *= (width - 2) / width
+    grid[1] *= (height - 2) / height
+    return read(source, grid.permute(1, 2, 0))
 
 
 def _cut(
