@@ -91,6 +91,10 @@ def main() -> None:
         call = partial(stitch, views.to(device), cameras, width, blend)
         equirect, seconds = measure(call, device, arguments.repeats)
         print(f"| {blend} | {seconds} | {psnr(equirect[0, inside], sphere[inside]):.1f} dB |")
+    darker = views.to(device) * torch.linspace(0.8, 1, cameras.views, device=device)[:, None, None, None]
+    for name, level in (("feather, views darker by up to 20 %", False), ("the same with level", True)):
+        equirect, seconds = measure(partial(stitch, darker, cameras, width, level=level), device, arguments.repeats)
+        print(f"| {name} | {seconds} | {psnr(equirect[0, inside], 0.9 * sphere[inside]):.1f} dB |")
     call = partial(equirect_to_views, sphere[None].to(device), cameras)
     cut, seconds = measure(call, device, arguments.repeats)
     print(f"| equirect to views | {seconds} | {psnr(cut, views):.1f} dB |")
