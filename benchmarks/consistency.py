@@ -1,6 +1,6 @@
 """Do the demo model's views agree, and do they show what was asked for? Figures over rooms that it has never seen.
 
-    python benchmarks/consistency.py [--panoramas 64] [--size 128] [--steps 30] [--cfg 3] [--fused] [--sheet FILE.png]
+    python benchmarks/consistency.py [--panoramas 64] [--size 128] [--steps 30] [--cfg 2] [--fused] [--sheet FILE.png]
 
 Of each room its own views ("rendered"), these through the autoencoder ("decoded"), and what the model paints of their
 captions, without its blocks and with them. Overlap PSNR in dB, also of the pair that closes the circle and of all
@@ -95,7 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--panoramas", type=int, default=64)
     parser.add_argument("--size", type=int, default=128, help="pixels of a view's side")
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--cfg", type=float, default=3.0)
+    parser.add_argument("--cfg", type=float, default=2.0)
     parser.add_argument("--fused", action="store_true", help="panoramas alone, also by Fuse Views")
     parser.add_argument("--sheet", type=Path, help="a picture of the first rooms' panoramas")
     return parser.parse_args()
