@@ -14,7 +14,7 @@ from ..cameras import Cameras
 from ..grid import grid_from_pixels, grid_from_world, pixel_centres
 from ..input_error import InputError
 from ..pictures import averaged, check_pictures, empty_picture, halved, halvings, read
-from ..threads import SERIAL, side_by_side
+from ..threads import SERIAL
 from .shape import not_two_to_one
 
 BLOCK = 2**17  # samples read at once: bounds memory, and such blocks stay in the processor's cache
@@ -206,12 +206,10 @@ def _cut(
     along_row = (right * columns).float().to(source.device)
     along_column = (down * rows + forward).float().to(source.device)
 
-    def cut(part: slice) -> tuple[slice, torch.Tensor]:
+    block = SERIAL // 3 if source.device.type == "cpu" else BLOCK  # directions are three numbers
+    step = max(1, block // (samples * samples * width))
+    for top in range(0, height, step):
+        part = slice(top, min(top + step, height))
         directions = along_row + along_column[..., part, :]
         points = _read(source, _grid_from_directions(*directions.flatten(1, 3)))[0]
-        return part, points if samples == 1 else points.unflatten(1, (samples * samples, -1)).mean(1)
-
-    on_cpu = source.device.type == "cpu"
-    step = max(1, (SERIAL // 3 if on_cpu else BLOCK) // (samples * samples * width))  # directions are three numbers
-    parts = [slice(top, min(top + step, height)) for top in range(0, height, step)]
-    return side_by_side(cut, parts) if on_cpu else map(cut, parts)
+        yield part, points if samples == 1 else points.unflatten(1, (samples * samples, -1)).mean(1)
