@@ -5,7 +5,7 @@
 
 The ComfyUI that is found (COMFYUI_PATH, the one the pack is installed in, ~/ComfyUI, ~/comfy/ComfyUI) runs all tests
 that need one, each further one those that its version may change; tests that need none run beside them. `--quick` runs
-lint and mathematics alone, in less than a minute. `--device cuda` runs what a graphics card has to show
+lint and mathematics alone, in a minute or two. `--device cuda` runs what a graphics card has to show
 (NVIDIA's or AMD's): the tests that use it, then benchmarks; what it prints is meant to be pasted.
 """
 
