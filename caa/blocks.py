@@ -9,6 +9,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from .attention.fast import attend_fast
+from .attention.memory import in_pieces
 from .attention.plain import attend_plainly
 from .attention.softmax import accumulation_dtype
 from .attention.tables import Tables
@@ -96,9 +97,9 @@ class Transformer(nn.Module):
         # The residual stream is summed in fp32 and rounded once: half precision would round it after each layer.
         pixels = rearrange(x, "p v c h w -> p v h w c").contiguous()
         tokens = pixels.to(accumulation_dtype(x.dtype)) + self.attn1(pixels, self.norm1, tables, bands)
-        tokens = tokens + self.ff(self.norm2(tokens.to(x.dtype)))
+        (tokens,) = in_pieces(lambda part: [part + self.ff(self.norm2(part.to(x.dtype)))], tokens.flatten(0, 3))
         # The strides of x, too: the rounding of the UNet's next convolution depends on them.
-        return torch.empty_like(x).copy_(rearrange(tokens, "p v h w c -> p v c h w"))
+        return torch.empty_like(x).copy_(rearrange(tokens.view_as(pixels), "p v h w c -> p v c h w"))
 
 
 class PanoramaBlock(nn.Module):
@@ -140,8 +141,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) to the same."""
-        hidden = self.conv1(F.relu(self.bn1(y)))
-        return y + self.conv2(F.relu(self.bn2(hidden)))
+        hidden = self.conv1(F.relu(self.bn1(y), inplace=True))
+        return self.conv2(F.relu(self.bn2(hidden), inplace=True)).add_(y)
 
 
 class CAA(nn.Module):

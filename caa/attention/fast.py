@@ -14,6 +14,7 @@ import torch
 from .bags import in_order
 from .compiled import attend_compiled
 from .headwise import attend_piece
+from .memory import in_pieces
 from .projected import Projected, Weights
 from .tables import Tables
 from .unprojected import Unprojected
@@ -33,7 +34,8 @@ def _attend_sampling(
 ) -> torch.Tensor:
     """With the layers as they are, and what is kept for a run."""
     layers = tables.layers(layer, norm, features)
-    pixels, projected = layers.project(features.flatten(0, 2)), tables.projected(layers, bands, features)
+    pixels = Projected(*in_pieces(layers.project, features.flatten(0, 2)))
+    projected = tables.projected(layers, bands, features)
     if projected is None:
         codes = Unprojected(tables.codes(bands, features), *tables.matrices(layers, features))
         attended = _attend_by_view(pixels, codes, features, query, tables, norm.eps)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+import torch
 
 MB = 2**20
 PIECE_BYTES = 64 * MB
 CACHED_BYTES = 4 * MB  # a piece that stays in the caches of a CPU
+CACHED_TOKENS = 1024  # that layers take at once on a CPU: what lies between them, 8 C wide, stays in the caches
 CODE_BYTES = 1024 * MB
 PROJECTED_BYTES = 512 * MB
 WAITING_BYTES = 4096 * MB
@@ -61,3 +64,20 @@ def split(rows: slice, at_once: int) -> Iterator[slice]:
     """Parts of a range, `at_once` long, or of one element."""
     for start in range(rows.start, rows.stop, max(1, at_once)):
         yield slice(start, min(start + max(1, at_once), rows.stop))
+
+
+def in_pieces(layers: Callable[..., Sequence[torch.Tensor]], *tokens: torch.Tensor) -> Sequence[torch.Tensor]:
+    """What layers make of (N, C) tokens: while sampling on a CPU of a part of them at a time, elsewhere of all.
+
+    What lies between the layers, up to 8 C wide, then stays in the processor's caches.
+    """
+    count = len(tokens[0])
+    if torch.is_grad_enabled() or tokens[0].device.type != "cpu" or count <= CACHED_TOKENS:
+        return layers(*tokens)
+    made: list[torch.Tensor] = []
+    for part in split(slice(0, count), CACHED_TOKENS):
+        pieces = layers(*(each[part] for each in tokens))
+        made = made or [piece.new_empty(count, *piece.shape[1:]) for piece in pieces]
+        for whole, piece in zip(made, pieces, strict=True):
+            whole[part] = piece
+    return made

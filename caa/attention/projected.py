@@ -55,11 +55,13 @@ class Layers:
 
     def project(self, x: torch.Tensor) -> Projected:
         """(..., C) vectors, in their dtype."""
-        variance, mean = torch.var_mean(x.to(accumulation_dtype(x.dtype)), dim=-1, correction=0, keepdim=True)
+        wide = x.to(accumulation_dtype(x.dtype))
+        centred = wide - wide.mean(-1, keepdim=True)
+        variance = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).square() / x.shape[-1]
         spread, normed = (variance + self.norm.eps).sqrt(), self.norm(x)
         key = (self.layer.to_k(normed) - self.key) * spread
         value = (self.layer.to_v(normed) - self.value) * spread
-        return Projected((x - mean).to(x.dtype), key.to(x.dtype), value.to(x.dtype))
+        return Projected(centred.to(x.dtype), key.to(x.dtype), value.to(x.dtype))
 
     def matrices(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What centred vectors would be multiplied by, (C, C) each, for (..., C) `like`: what unit vectors become."""

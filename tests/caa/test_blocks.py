@@ -13,6 +13,7 @@ from published_files import frozen_weights, manifest
 from safetensors.torch import load_file
 
 from mvdiffusion_pack.caa.attention.codes import code_of_zero, frequencies, position_code
+from mvdiffusion_pack.caa.attention.memory import CACHED_TOKENS
 from mvdiffusion_pack.caa.attention.tables import Tables
 from mvdiffusion_pack.caa.blocks import CAA, GatedProjection, PanoramaBlock, ResidualBlock, _Gated
 from mvdiffusion_pack.caa.weights.kinds import DEPTH, OUTPAINTING, PANORAMA, Widths
@@ -102,6 +103,23 @@ def test_of_several_rings_each_query_has_one_softmax_over_its_18_keys(cameras):
         expected = published_block(block, x, corr, bands)
         for way in ("plain", "auto"):
             assert relative_error(block(x[None], Tables(corr, way=way), bands)[0], expected) < 1e-10, way
+
+
+def test_sampling_on_a_cpu_takes_many_tokens_in_pieces():
+    """And what comes of them is what all of them at once give, whose gradients are asked for."""
+    block, bands = block_of(64, 0), frequencies(64, 2)
+    tables = Tables(panorama_correspondences(ring(8, 90, 96, 96), 12, 12), sampling=True)
+    x = torch.randn((1, 8, 64, 12, 12), generator=torch.manual_seed(1), dtype=torch.float64)
+    tokens: dict[str, list[int]] = {"ff": [], "attn1.to_v": []}
+    for name, counts in tokens.items():
+        layer = block.transformer.get_submodule(name)
+        layer.register_forward_pre_hook(lambda _, inputs, counts=counts: counts.append(inputs[0][..., 0].numel()))
+    with torch.no_grad():
+        in_pieces = block(x, tables, bands)
+    assert tokens["ff"] == [CACHED_TOKENS, 8 * 12 * 12 - CACHED_TOKENS]
+    assert CACHED_TOKENS in tokens["attn1.to_v"] and 8 * 12 * 12 not in tokens["attn1.to_v"]
+    torch.testing.assert_close(in_pieces, block(x, tables, bands).detach(), rtol=0, atol=1e-12)
+    assert tokens["ff"][2:] == [8 * 12 * 12] and 8 * 12 * 12 in tokens["attn1.to_v"]
 
 
 def test_the_gated_layer_has_the_gradients_of_its_formula():
