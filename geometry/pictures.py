@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from .cameras import Cameras
 from .input_error import InputError, counted
+from .threads import SERIAL
 
 if TYPE_CHECKING:
     from .scene import Scene
@@ -113,7 +114,8 @@ def read(pictures: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
 
     Bilinear; black outside.
     """
-    if len(pictures) == 1 and grid.device.type == "cpu":  # threads share out a batch only: it is made of the rows
+    if len(pictures) == 1 and grid.device.type == "cpu" and grid.numel() > SERIAL:
+        # Threads share out a batch only: it is made of the rows.
         return _read(pictures.expand(len(grid), -1, -1, -1), grid[:, None]).transpose(0, 2)
     return _read(pictures, grid.expand(len(pictures), -1, -1, -1))
 

@@ -7,4 +7,19 @@ numbers wakes no thread, and its pieces stay in the cache.
 
 from __future__ import annotations
 
+import time
+
+import torch
+
 SERIAL = 2**15  # numbers on which torch computes in the calling thread alone
+MEETINGS = 8  # that are timed
+WAITING = 3e-4  # seconds of a meeting, from which on threads wait: free ones take some 2e-5
+
+
+def threads_wait() -> bool:
+    """Whether torch's threads would wait for each other now, for want of free cores."""
+    numbers = torch.zeros(2 * SERIAL)
+    start = time.perf_counter()
+    for _ in range(MEETINGS):
+        numbers.add_(1)
+    return time.perf_counter() - start > MEETINGS * WAITING

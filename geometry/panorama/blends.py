@@ -1,4 +1,4 @@
-"""How overlapping views are joined: one function per blend, all of which yield bands of a panorama's rows."""
+"""How overlapping views are joined: one function per blend, all of which yield parts of a panorama."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 
 from ..cameras import Cameras
+from ..threads import SERIAL, threads_wait
 from .equirect import equirect_angles
 from .lattice import Projection, runs
 from .multiband import Joined, multiband
 
 CELL = 32  # pixels a side: for squares of this size it is known beforehand which views may look there
-BAND = 160  # rows joined at once on a CPU, a multiple of CELL: larger leave its caches, smaller wake its threads often
-WIDE = 2048  # columns of a view joined at once: near a pole views reach all of them
-DEVICE_BAND = 2**21  # pixels of the rows joined at once elsewhere, where few large steps are faster; bounds memory
+PER_PIXEL = 4  # numbers of a pixel in the largest step, beside the colours: edge distances
+TILE = 160, 2048  # rows and columns joined at once on a CPU: larger leave its caches, smaller wake its threads often
+DEVICE_TILE = 512, 8192  # elsewhere, where few large steps are faster; bounds memory
 
 # How much of a view shows over those before it, made of its edge distances and, of those before it, the largest edge
 # distances and the sum of weights, to which it may add; all (rows, columns).
@@ -33,38 +35,46 @@ def _nearest(distance: torch.Tensor, largest: torch.Tensor, weights: torch.Tenso
 
 
 def _single_band(share: Share, views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
-    """Lays view over view, each by its share, in memory that the next band of rows takes over."""
+    """Lays view over view, each by its share, in memory that the next tile takes over."""
     projection = Projection.of(cameras, *equirect_angles(width, width // 2), views.device)
-    high = BAND if views.device.type == "cpu" else max(BAND, DEVICE_BAND // width // CELL * CELL)
-    memory, nothing = views.new_empty(views.shape[1] + 2, min(high, width // 2), width), views.new_zeros(())
-    for rows, patches in _patches(cameras, width, high):
-        band = memory[:, : rows.stop - rows.start]
-        if not patches:
-            band = nothing.expand_as(band)
-            yield rows, band[:-2], band[-2]
-            continue
-        planes, largest, weights = band[:-2].zero_(), band[-2].zero_(), band[-1].fill_(1e-30)
-        for view, columns in patches:
-            distance, below = projection.distance(view, rows, columns), largest[:, columns]
-            shown = share(distance, below, weights[:, columns])
-            planes[..., columns].lerp_(projection.sample(views[view], view, rows, columns), shown)
+    high, wide = _tile_size(views.device, views.shape[1])
+    memory = views.new_empty(views.shape[1] + 2, min(high, width // 2), min(wide, width))
+    for rows, columns, patches in _tiles(cameras, width, high, wide):
+        tile = memory[:, : rows.stop - rows.start, : columns.stop - columns.start]
+        planes, largest, weights = tile[:-2].zero_(), tile[-2].zero_(), tile[-1].fill_(1e-30)
+        for view, part in patches:
+            inside = slice(part.start - columns.start, part.stop - columns.start)
+            distance, below = projection.distance(view, rows, part), largest[:, inside]
+            shown = share(distance, below, weights[:, inside])
+            planes[..., inside].lerp_(projection.sample(views[view], view, rows, part), shown)
             torch.maximum(below, distance, out=below)
-        yield rows, planes, largest
+        yield rows, columns, planes, largest
 
 
-def _patches(cameras: Cameras, width: int, high: int) -> Iterator[tuple[slice, list[tuple[int, slice]]]]:
-    """Yields bands of `high` rows, and which views may look there in which columns."""
+def _tile_size(device: torch.device, planes: int) -> tuple[int, int]:
+    """Rows and columns of a tile: the quickest, or, where torch's threads would wait, so few that none is woken."""
+    if device.type != "cpu":
+        return DEVICE_TILE
+    return (CELL, max(1, SERIAL // (max(PER_PIXEL, planes) * CELL**2)) * CELL) if threads_wait() else TILE
+
+
+def _tiles(
+    cameras: Cameras, width: int, high: int, wide: int
+) -> Iterator[tuple[slice, slice, list[tuple[int, slice]]]]:
+    """Yields rows and columns of tiles, and which views may look there in which columns. CELL divides `high`."""
     longitude, latitude = (cell_middles(angles, CELL) for angles in equirect_angles(width, width // 2))
     cells = Projection.of(cameras, longitude, latitude, "cpu")
     reached = cells.reached(CELL * math.sqrt(0.5) * 2 * math.pi / width)
-    for top, marks in zip(range(0, width // 2, high), reached.split(high // CELL, dim=1), strict=True):
-        patches = [
-            (view, slice(left, min(left + WIDE, run.stop * CELL)))  # may end beyond the width, as slices can
-            for view, marked in enumerate(marks.any(1))
-            for run in runs(marked)
-            for left in range(run.start * CELL, run.stop * CELL, WIDE)
-        ]
-        yield slice(top, min(top + high, width // 2)), patches
+    reached = F.max_pool2d(reached.float(), (high // CELL, 1), ceil_mode=True) > 0
+    for row, marks in enumerate(reached.unbind(1)):
+        rows = slice(row * high, min((row + 1) * high, width // 2))
+        found = [(view, run) for view, marked in enumerate(marks) for run in runs(marked)]
+        for left in range(0, width, wide):
+            columns = slice(left, min(left + wide, width))
+            patches = (
+                (view, slice(max(left, run.start * CELL), min(columns.stop, run.stop * CELL))) for view, run in found
+            )
+            yield rows, columns, [(view, part) for view, part in patches if part.start < part.stop]
 
 
 def cell_middles(angles: torch.Tensor, size: int) -> torch.Tensor:

@@ -16,7 +16,8 @@ from .lattice import Projection
 from .overlay import Overlay, read_photos
 
 LATTICE = 512  # points around the sphere, at which views are compared
-BAND = 32  # rows of the lattice compared at once: bounds memory
+BAND = 64  # rows of the lattice compared at once: bounds memory
+READ = 8  # rows of a view read at once, which divide BAND: steps so small wake none of torch's threads, see threads.py
 CLIPPED = 1.5 / 255  # from 0 and 1: who knows how dark or bright that was
 PRIOR = 0.001  # how much a gain of 1 counts, beside an overlap that is white: too little to matter but in the dark
 
@@ -67,10 +68,12 @@ def _seen(views: torch.Tensor, lattice: Projection, rows: slice) -> tuple[torch.
     colours = views.new_zeros(len(views), views.shape[1], rows.stop - rows.start, LATTICE)
     counts = torch.zeros_like(colours)
     for view, picture in enumerate(views):
-        inside = lattice.distance(view, rows, columns) > 0
-        if inside.any():
-            colours[view] = lattice.sample(picture, view, rows, columns)
-            counts[view] = inside & _unclipped(colours[view])
+        for top in range(0, rows.stop - rows.start, READ):
+            own, part = slice(top, top + READ), slice(rows.start + top, rows.start + top + READ)
+            inside = lattice.distance(view, part, columns) > 0
+            if inside.any():
+                read = lattice.sample(picture, view, part, columns)
+                colours[view, :, own], counts[view, :, own] = read, inside & _unclipped(read)
     return colours.transpose(0, 1), counts.transpose(0, 1)
 
 

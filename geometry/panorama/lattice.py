@@ -56,7 +56,8 @@ class Projection:
 
     def distance(self, view: int, rows: slice, columns: slice) -> torch.Tensor:
         """(rows, columns) float32 edge distances of a view."""
-        return self._products(view, slice(3, 7), rows, columns).amin(0)
+        products = self._products(view, slice(3, 7), rows, columns)
+        return torch.minimum(*torch.minimum(products[:2], products[2:]))
 
     def position(self, view: int, rows: slice, columns: slice) -> torch.Tensor:
         """(2, rows, columns) grid coordinates in a view; what lies behind it comes to lie far outside."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
-import torch.nn.functional as F
 
 from ..cameras import Cameras
 from ..grid import middle
 from ..pictures import halved
+from ..threads import SERIAL, threads_wait
 from .equirect import equirect_angles
 from .lattice import Projection, half_reach, runs
 
@@ -26,31 +27,48 @@ OVERHANG = 1.5  # how far views count beyond their outer edges in pixels of the 
 MARGIN = 2  # pixels by which a lattice runs on past the wrap and over the poles: one more than `_enlarged` reads
 CELL = 16  # pixels a side: for squares of this size it is known beforehand which views may have a weight in them
 BAND = 64  # rows blended at once, a multiple of CELL: bounds memory, and blocks this high stay in the processor's cache
+MOST_COLUMNS = 2**20  # of a band: all of them
 
-# Bands that together are all rows, with their colours (C, rows, width) and the largest edge distance of all views
-# (rows, width). That is positive where a view looks; elsewhere it is black. Good until the next band is asked for.
-Joined = Iterator[tuple[slice, torch.Tensor, torch.Tensor]]
+# Rows and columns of parts that together are the panorama, from the top on, with colours (C, rows, columns) and the
+# largest edge distance of all views (rows, columns). That is positive where a view looks; elsewhere it is black.
+# Good until the next part is asked for.
+Joined = Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor]]
 
 
 def multiband(views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
-    """Blends (V, C, h, w) views; yields rows, their planes (C, rows, width) and largest edge distances (rows, width).
+    """Blends (V, C, h, w) views in bands of the panorama's rows.
 
     The lattices run on past the wrap and over the poles: both are places like any other. A view is continued beyond its
     edges by its border pixels, so nothing dark comes in from where there is no view.
     """
     finest, *others = _levels(views, cameras, width)
-    coarser = blended = None
+    size, coarser, blended = _tile_size(views), None, None
     for level in reversed(others):
-        coarser, blended = level, torch.cat([planes for _, planes, _ in _bands(level, coarser, blended)], dim=1)
+        finer = views.new_empty(views.shape[1], level.lattice.level.shape[0], level.lattice.across.shape[-1])
+        for rows, columns, planes, _ in _tiles(level, size, coarser, blended):
+            finer[:, rows, columns] = planes
+        coarser, blended = level, finer
     least, most = views.aminmax()  # details may overshoot
-    columns = slice(MARGIN, MARGIN + width)
-    for rows, planes, largest in _bands(finest, coarser, blended):
-        first, last = max(rows.start, MARGIN), min(rows.stop, MARGIN + width // 2)
-        inner = slice(first - rows.start, last - rows.start)
-        if first < last:
-            largest = largest[inner, columns]
-            planes = planes[:, inner, columns].clamp_(least, most).mul_((largest > 0).to(planes))
-            yield slice(first - MARGIN, last - MARGIN), planes, largest
+    for rows, columns, planes, largest in _tiles(finest, size, coarser, blended):
+        rows, inner_rows = _without_margin(rows, width // 2)
+        columns, inner_columns = _without_margin(columns, width)
+        if rows.start < rows.stop and columns.start < columns.stop:
+            largest = largest[inner_rows, inner_columns]
+            planes = planes[:, inner_rows, inner_columns].clamp_(least, most).mul_((largest > 0).to(planes))
+            yield rows, columns, planes, largest
+
+
+def _tile_size(views: torch.Tensor) -> tuple[int, int]:
+    """Rows and columns of a tile: the quickest, or, where torch's threads would wait, so few that none is woken."""
+    if views.device.type == "cpu" and threads_wait():
+        return CELL, max(1, SERIAL // (views.shape[1] * (2 * CELL + 2) ** 2)) * CELL
+    return BAND, MOST_COLUMNS
+
+
+def _without_margin(part: slice, length: int) -> tuple[slice, slice]:
+    """Of a part of a lattice what is on the panorama: in the panorama's rows or columns, and in the part's own."""
+    first, last = max(part.start, MARGIN), min(part.stop, MARGIN + length)
+    return slice(first - MARGIN, last - MARGIN), slice(first - part.start, last - part.start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +98,14 @@ class Level:
         overhang = OVERHANG * self.pixel
         return torch.maximum(largest - self.seam, ((largest - overhang) / 2).clamp(-overhang, 0))
 
-    def marked(self) -> torch.Tensor:
-        """(V, bands, columns of cells) bool: whether a view may count in a cell of a band."""
-        every, half = slice(None), CELL / 2 * self.pixel
-        distances = torch.stack([self.cells.distance(view, every, every) for view in range(len(self.pictures))])
+    def marked(self, rows: slice) -> torch.Tensor:
+        """(V, columns of cells) bool: whether a view may count in a cell of these rows, which begin with one."""
+        cells, half = slice(rows.start // CELL, math.ceil(rows.stop / CELL)), CELL / 2 * self.pixel
+        distances = [self.cells.distance(view, cells, slice(None)) for view in range(len(self.pictures))]
         # Within a cell, which is narrow at the poles, edge distances change by one per radian at most.
-        radius = half * (1 + (self.cells.level.abs() + half).clamp_max(1) ** 2).sqrt()
-        marks = distances + radius > self.threshold(distances.amax(0) - radius)
-        return F.max_pool2d(marks.float(), (BAND // CELL, 1), ceil_mode=True) > 0
+        radius = half * (1 + (self.cells.level[cells].abs() + half).clamp_max(1) ** 2).sqrt()
+        threshold = self.threshold(reduce(torch.maximum, distances) - radius)
+        return torch.stack([(distance + radius > threshold).any(0) for distance in distances])
 
 
 def _levels(views: torch.Tensor, cameras: Cameras, width: int) -> list[Level]:
@@ -130,35 +148,54 @@ def _lattice(cameras: Cameras, width: int, level: int, size: int, more: int, dev
     return Projection.of(cameras, longitude, latitude, device)
 
 
-def _bands(level: Level, coarser: Level | None, blended: torch.Tensor | None) -> Joined:
-    """Yields rows of a level, their blend (C, rows, columns) and largest edge distances (rows, columns).
+def _tiles(level: Level, size: tuple[int, int], coarser: Level | None, blended: torch.Tensor | None) -> Joined:
+    """The blend of a level and its largest edge distances.
 
     blended: the blend (C, rows, columns) of the coarser level. What it has more than a view does there is enlarged and
         added to the view before it is weighed: that is the published sum of the coarser blend and of blended details.
     """
     height, width = level.lattice.level.shape[0], level.lattice.across.shape[-1]
-    for top, marks in zip(range(0, height, BAND), level.marked().unbind(1), strict=True):
-        rows = slice(top, min(top + BAND, height))
-        patches = [
-            (view, columns, level.lattice.distance(view, rows, columns))
-            for view, marked in enumerate(marks)
-            for run in runs(marked)
-            for columns in [slice(run.start * CELL, min(run.stop * CELL, width))]
-        ]
-        total = level.pictures[0].new_zeros(len(level.pictures[0]), rows.stop - rows.start, width)
-        largest, weights = torch.full_like(total[0], -1), torch.full_like(total[0], 1e-30)
-        for _, columns, distance in patches:
-            largest[:, columns] = torch.maximum(largest[:, columns], distance)
-        threshold = level.threshold(largest)
-        for view, columns, distance in patches:
-            picture = level.low_pass(view, rows, columns)
-            if coarser is not None and blended is not None:
-                below = [slice(side.start // 2, side.stop // 2 + MARGIN) for side in (rows, columns)]
-                picture += _enlarged(blended[(slice(None), *below)] - coarser.low_pass(view, *below))
-            weight = distance.sub_(threshold[:, columns]).clamp_min_(0)
-            total[..., columns] += picture.mul_(weight)
-            weights[:, columns] += weight
-        yield rows, total.div_(weights), largest
+    high, wide = size
+    for top in range(0, height, high):
+        rows = slice(top, min(top + high, height))
+        found = [(view, run) for view, marked in enumerate(level.marked(rows)) for run in runs(marked)]
+        for left in range(0, width, wide):
+            columns = slice(left, min(left + wide, width))
+            parts = [
+                (view, slice(max(left, run.start * CELL), min(columns.stop, run.stop * CELL))) for view, run in found
+            ]
+            patches = [(view, part) for view, part in parts if part.start < part.stop]
+            yield rows, columns, *_blended(level, rows, columns, patches, coarser, blended)
+
+
+def _blended(
+    level: Level,
+    rows: slice,
+    columns: slice,
+    patches: list[tuple[int, slice]],
+    coarser: Level | None,
+    blended: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C, rows, columns) the blend of a tile of a level, and (rows, columns) its largest edge distances.
+
+    patches: the views that may count there, and in which columns.
+    """
+    total = level.pictures[0].new_zeros(len(level.pictures[0]), rows.stop - rows.start, columns.stop - columns.start)
+    largest, weights = torch.full_like(total[0], -1), torch.full_like(total[0], 1e-30)
+    inside = [slice(part.start - columns.start, part.stop - columns.start) for _, part in patches]
+    distances = [level.lattice.distance(view, rows, part) for view, part in patches]
+    for own, distance in zip(inside, distances, strict=True):
+        largest[:, own] = torch.maximum(largest[:, own], distance)
+    threshold = level.threshold(largest)
+    for (view, part), own, distance in zip(patches, inside, distances, strict=True):
+        picture = level.low_pass(view, rows, part)
+        if coarser is not None and blended is not None:
+            below = [slice(side.start // 2, side.stop // 2 + MARGIN) for side in (rows, part)]
+            picture += _enlarged(blended[(slice(None), *below)] - coarser.low_pass(view, *below))
+        weight = distance.sub_(threshold[:, own]).clamp_min_(0)
+        total[..., own] += picture.mul_(weight)
+        weights[:, own] += weight
+    return total.div_(weights), largest
 
 
 def _reduced(picture: torch.Tensor) -> torch.Tensor:

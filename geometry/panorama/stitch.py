@@ -80,12 +80,12 @@ def stitch(
         inside = torch.maximum(largest[rows, columns], depth.read(rows, columns))
         return torch.where(largest[rows, columns] > 0, (inside / fade).clamp_(0, 1), 0)
 
-    for rows, planes, distance in BLENDS[blend](halved(views, halvings(native / width)), cameras, width):
-        largest[rows], planes = distance, planes.unflatten(0, (-1, 3))
+    for rows, columns, planes, distance in BLENDS[blend](halved(views, halvings(native / width)), cameras, width):
+        largest[rows, columns], planes = distance, planes.unflatten(0, (-1, 3))
         if background is not None:
-            planes = torch.lerp(background[..., rows, :], planes, opacity(rows, slice(None)))
-        equirect[:, rows] = planes.movedim(1, -1)
-        if progress is not None:
+            planes = torch.lerp(background[..., rows, columns], planes, opacity(rows, columns))
+        equirect[:, rows, columns] = planes.movedim(1, -1)
+        if progress is not None and columns.stop == width:
             progress(rows.stop, width // 2)
     if level:
         equirect.clamp_(0, 1)

@@ -161,7 +161,7 @@ def test_no_view_counts_where_it_is_not_looked_for(cameras, monkeypatch):
     views = noise(cameras.views, cameras.height, cameras.width, 3)
     equirect, coverage = multiband(views, cameras, 1024)
     marked = Level.marked
-    monkeypatch.setattr(Level, "marked", lambda level: torch.ones_like(marked(level)))
+    monkeypatch.setattr(Level, "marked", lambda level, rows: torch.ones_like(marked(level, rows)))
     everywhere, seen = multiband(views, cameras, 1024)
     assert torch.equal(coverage, seen)
     torch.testing.assert_close(equirect, everywhere, rtol=0, atol=1e-6)

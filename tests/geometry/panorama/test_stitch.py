@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from sphere import cameras_at, detailed, psnr, smooth, view_directions
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from yardstick import yardsticks
 
+from mvdiffusion_pack.geometry import threads
 from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.layouts import ring, sphere
-from mvdiffusion_pack.geometry.panorama import blends
+from mvdiffusion_pack.geometry.panorama import blends, multiband
 from mvdiffusion_pack.geometry.panorama.equirect import (
     equirect_angles,
     equirect_directions,
@@ -26,6 +29,7 @@ from mvdiffusion_pack.geometry.panorama.equirect import (
     equirect_to_views,
 )
 from mvdiffusion_pack.geometry.panorama.stitch import stitch
+from mvdiffusion_pack.geometry.threads import SERIAL
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 BLENDS = list(blends.BLENDS)
@@ -285,3 +289,53 @@ def test_views_from_different_places_are_refused():
     poses[1, 0, 3] = 0.1
     with pytest.raises(InputError, match=r"^only views .* stand in different places$"):
         stitch(torch.zeros(2, 32, 32, 3), replace(cameras, cam_to_world=poses), 128)
+
+
+@pytest.fixture(params=[True, False], ids=["busy", "free"])
+def waiting(request, monkeypatch) -> bool:
+    """Whether torch's threads would wait for each other, as the blends are told."""
+    for module in (blends, multiband):
+        monkeypatch.setattr(module, "threads_wait", lambda: request.param)
+    return request.param
+
+
+class LargeSteps(TorchDispatchMode):
+    """Counts the steps that torch shares out to its threads."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [part for part in tree_leaves(result) if isinstance(part, torch.Tensor)]
+        self.count += not function.is_view and any(part.numel() > SERIAL for part in tensors)
+        return result
+
+
+@pytest.mark.parametrize("level", [False, True], ids=["", "level"])
+@pytest.mark.parametrize("blend", sorted(BLENDS))
+def test_only_where_cores_are_free_steps_are_shared_out(blend: str, level: bool, waiting: bool):
+    """Each is a meeting of torch's threads, which lasts milliseconds where they wait for a core."""
+    cameras = ring(8, 90, 256, 256)
+    with LargeSteps() as steps:
+        stitch(torch.rand((8, 256, 256, 3), generator=torch.manual_seed(0)), cameras, 2048, blend, level=level)
+    assert steps.count < 60 if waiting else steps.count > 400
+
+
+@pytest.mark.parametrize("blend", sorted(BLENDS))
+@pytest.mark.parametrize(("layout", "width"), [(ring, 1030), (sphere, 800)], ids=["ring", "sphere"])
+def test_busy_cores_change_no_pixel(blend: str, layout, width: int, monkeypatch):
+    cameras = layout(8, 90, 64, 64)
+    images = torch.rand((cameras.views, 64, 64, 3), generator=torch.manual_seed(0))
+    made = []
+    for wait in (True, False):
+        for module in (blends, multiband):
+            monkeypatch.setattr(module, "threads_wait", lambda wait=wait: wait)
+        made.append(stitch(images, cameras, width, blend))
+    assert all(torch.equal(*pair) for pair in zip(*made, strict=True))
+
+
+@pytest.mark.parametrize("seconds", [1e-5, 2e-3])
+def test_slow_meetings_say_that_threads_wait(seconds: float, monkeypatch):
+    times = itertools.cycle([0.0, threads.MEETINGS * seconds])
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: next(times))
+    assert threads.threads_wait() == (seconds > threads.WAITING)
