@@ -142,7 +142,7 @@ class ResidualBlock(nn.Module):
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) to the same."""
         hidden = self.conv1(F.relu(self.bn1(y), inplace=True))
-        return self.conv2(F.relu(self.bn2(hidden), inplace=True)).add_(y)
+        return y + self.conv2(F.relu(self.bn2(hidden), inplace=True))
 
 
 class CAA(nn.Module):

@@ -10,7 +10,8 @@ import torch
 MB = 2**20
 PIECE_BYTES = 64 * MB
 CACHED_BYTES = 4 * MB  # a piece that stays in the caches of a CPU
-CACHED_TOKENS = 1024  # that layers take at once on a CPU: what lies between them, 8 C wide, stays in the caches
+CACHED_TOKENS = 1024  # that layers take at once on a CPU
+CACHED_WIDTH = 640  # up to which what lies between the layers, 8 C wide, then stays in the caches
 CODE_BYTES = 1024 * MB
 PROJECTED_BYTES = 512 * MB
 WAITING_BYTES = 4096 * MB
@@ -67,17 +68,18 @@ def split(rows: slice, at_once: int) -> Iterator[slice]:
 
 
 def in_pieces(layers: Callable[..., Sequence[torch.Tensor]], *tokens: torch.Tensor) -> Sequence[torch.Tensor]:
-    """What layers make of (N, C) tokens: while sampling on a CPU of a part of them at a time, elsewhere of all.
+    """What layers make of (N, C) tokens: on a CPU, where no gradients are asked for, of a part at a time, else of all.
 
-    What lies between the layers, up to 8 C wide, then stays in the processor's caches.
+    What lies between the layers, up to 8 C wide, then stays in the processor's caches; of wide layers it would not.
     """
-    count = len(tokens[0])
-    if torch.is_grad_enabled() or tokens[0].device.type != "cpu" or count <= CACHED_TOKENS:
+    count, width = tokens[0].shape
+    whole = count <= CACHED_TOKENS or width > CACHED_WIDTH or tokens[0].device.type != "cpu"
+    if whole or torch.is_grad_enabled():
         return layers(*tokens)
     made: list[torch.Tensor] = []
     for part in split(slice(0, count), CACHED_TOKENS):
         pieces = layers(*(each[part] for each in tokens))
         made = made or [piece.new_empty(count, *piece.shape[1:]) for piece in pieces]
-        for whole, piece in zip(made, pieces, strict=True):
-            whole[part] = piece
+        for all_of_it, piece in zip(made, pieces, strict=True):
+            all_of_it[part] = piece
     return made

@@ -57,8 +57,7 @@ class Layers:
         """(..., C) vectors, in their dtype."""
         wide = x.to(accumulation_dtype(x.dtype))
         centred = wide - wide.mean(-1, keepdim=True)
-        variance = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).square() / x.shape[-1]
-        spread, normed = (variance + self.norm.eps).sqrt(), self.norm(x)
+        spread, normed = (centred.square().mean(-1, keepdim=True) + self.norm.eps).sqrt(), self.norm(x)
         key = (self.layer.to_k(normed) - self.key) * spread
         value = (self.layer.to_v(normed) - self.value) * spread
         return Projected(centred.to(x.dtype), key.to(x.dtype), value.to(x.dtype))

@@ -16,9 +16,9 @@ from .lattice import Projection, runs
 from .multiband import Joined, multiband
 
 CELL = 32  # pixels a side: for squares of this size it is known beforehand which views may look there
-PER_PIXEL = 4  # numbers of a pixel in the largest step, beside the colours: edge distances
+PER_PIXEL = 4  # numbers of a pixel in the largest step, if its colours are not more: edge distances
 TILE = 160, 2048  # rows and columns joined at once on a CPU: larger leave its caches, smaller wake its threads often
-DEVICE_TILE = 512, 8192  # elsewhere, where few large steps are faster; bounds memory
+DEVICE_TILE = 512, 2048  # elsewhere, where few large steps are faster; bounds memory
 
 # How much of a view shows over those before it, made of its edge distances and, of those before it, the largest edge
 # distances and the sum of weights, to which it may add; all (rows, columns).
@@ -52,10 +52,14 @@ def _single_band(share: Share, views: torch.Tensor, cameras: Cameras, width: int
 
 
 def _tile_size(device: torch.device, planes: int) -> tuple[int, int]:
-    """Rows and columns of a tile: the quickest, or, where torch's threads would wait, so few that none is woken."""
+    """Rows and columns of a tile: the quickest, or, where torch's threads would wait, so few that none is woken.
+
+    With more planes than a cell is small for, the quickest is left.
+    """
     if device.type != "cpu":
         return DEVICE_TILE
-    return (CELL, max(1, SERIAL // (max(PER_PIXEL, planes) * CELL**2)) * CELL) if threads_wait() else TILE
+    cells = SERIAL // (max(PER_PIXEL, planes) * CELL**2)
+    return (CELL, cells * CELL) if cells and threads_wait() else TILE
 
 
 def _tiles(

@@ -91,7 +91,7 @@ def equirect_to_views(
     if mask is not None:
         mask_planes = _halved_panoramas(mask.to(planes)[:, None], scale)
         planes = torch.cat((planes, mask_planes.expand(panoramas, -1, -1, -1)), dim=1)
-    source = _padded(planes)
+    source = padded_panoramas(planes)
     for view, world_from_grid in enumerate(torch.linalg.inv(grid_from_world(cameras))):
         samples = max(1, round(planes.shape[-1] / (2 * math.pi * focal[view].item())))
         for rows, picture in _cut(source, world_from_grid, cameras.width, cameras.height, samples):
@@ -114,7 +114,7 @@ def turn_panoramas(equirect: torch.Tensor, source_from_new: torch.Tensor) -> tor
     columns = torch.atan2(source_from_new[0, 2], source_from_new[2, 2]).item() * width / (2 * math.pi)
     if abs(source_from_new[1, 1].item() - 1) < 1e-12 and abs(columns - round(columns)) < 1e-6:
         return equirect.float().roll(-round(columns), dims=2)
-    source = _padded(equirect.movedim(-1, 1))
+    source = padded_panoramas(equirect.movedim(-1, 1))
     turned = torch.empty_like(source[..., 1:-1, 1:-1])
     step = max(1, BLOCK // width)
     for top in range(0, height, step):
@@ -147,7 +147,7 @@ def check_panoramas(
         raise InputError(f"there are NaN or infinite numbers in the {mask_name}", "nan_mask")
 
 
-def _padded(planes: torch.Tensor) -> torch.Tensor:
+def padded_panoramas(planes: torch.Tensor) -> torch.Tensor:
     """(1, B * C, H + 2, W + 2) float32 of (B, C, H, W) panoramas, with a pixel around.
 
     At the sides that is the far edge's column, beyond the poles the pole's row turned by 180 degrees.
@@ -165,15 +165,15 @@ def resize_panoramas(planes: torch.Tensor, width: int) -> torch.Tensor:
     """(B, C, H, 2 H) panoramas at another width, averaged where that is coarser, over the wrap too."""
     if planes.shape[-1] == width:
         return planes
-    return read_panoramas(_halved_panoramas(planes, planes.shape[-1] / width), width, slice(None))
+    source = padded_panoramas(_halved_panoramas(planes, planes.shape[-1] / width))
+    return read_panoramas(source, width, slice(None)).unflatten(0, planes.shape[:2])
 
 
-def read_panoramas(planes: torch.Tensor, width: int, rows: slice, columns: slice = slice(None)) -> torch.Tensor:
-    """(B, C, rows, columns) of (B, C, H, 2 H) panoramas at another width, read at each of their pixels at least."""
-    samples = max(1, math.ceil(planes.shape[-1] / width - 1e-6))
-    source = _padded(planes)
+def read_panoramas(source: torch.Tensor, width: int, rows: slice, columns: slice = slice(None)) -> torch.Tensor:
+    """(B * C, rows, columns) of `padded_panoramas` at another width, read at each of their pixels at least."""
+    samples = max(1, math.ceil((source.shape[-1] - 2) / width - 1e-6))
     x, y = (
-        pixel_centres(samples * size, slice(samples * first, samples * last)).float().to(planes.device)
+        pixel_centres(samples * size, slice(samples * first, samples * last)).float().to(source.device)
         for size, part in ((width, columns), (width // 2, rows))
         for first, last, _ in [part.indices(size)]
     )
@@ -181,11 +181,11 @@ def read_panoramas(planes: torch.Tensor, width: int, rows: slice, columns: slice
         averaged(_read(source, torch.stack(torch.meshgrid(x, band, indexing="xy"))), samples)
         for band in y.split(samples * max(1, BLOCK // (samples * len(x))))
     ]
-    return torch.cat(bands, dim=-2).unflatten(1, planes.shape[:2])[0]
+    return torch.cat(bands, dim=-2)[0]
 
 
 def _read(source: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """(1, C, h, w) colours at (2, h, w) grid coordinates, which it changes, of a panorama, from its `_padded`."""
+    """(1, C, h, w) colours at (2, h, w) grid coordinates, which it changes, of `padded_panoramas`."""
     height, width = source.shape[-2:]
     grid[0] *= (width - 2) / width
     grid[1] *= (height - 2) / height

@@ -11,13 +11,14 @@ from __future__ import annotations
 import torch
 
 from ..cameras import Cameras
+from ..threads import SERIAL
 from .equirect import equirect_angles
 from .lattice import Projection
 from .overlay import Overlay, read_photos
 
 LATTICE = 512  # points around the sphere, at which views are compared
-BAND = 64  # rows of the lattice compared at once: bounds memory
-READ = 8  # rows of a view read at once, which divide BAND: steps so small wake none of torch's threads, see threads.py
+BAND = 32  # rows of the lattice compared at once: bounds memory
+PER_POINT = 4  # numbers of a point in the largest step, if its colours are not more: edge distances
 CLIPPED = 1.5 / 255  # from 0 and 1: who knows how dark or bright that was
 PRIOR = 0.001  # how much a gain of 1 counts, beside an overlap that is white: too little to matter but in the dark
 
@@ -67,9 +68,13 @@ def _seen(views: torch.Tensor, lattice: Projection, rows: slice) -> tuple[torch.
     columns = slice(0, LATTICE)
     colours = views.new_zeros(len(views), views.shape[1], rows.stop - rows.start, LATTICE)
     counts = torch.zeros_like(colours)
+    high = BAND
+    if views.device.type == "cpu":  # steps so small wake none of torch's threads
+        high = max(1, SERIAL // (max(PER_POINT, views.shape[1]) * LATTICE))
     for view, picture in enumerate(views):
-        for top in range(0, rows.stop - rows.start, READ):
-            own, part = slice(top, top + READ), slice(rows.start + top, rows.start + top + READ)
+        for top in range(0, BAND, high):
+            own = slice(top, min(top + high, BAND))
+            part = slice(rows.start + own.start, rows.start + own.stop)
             inside = lattice.distance(view, part, columns) > 0
             if inside.any():
                 read = lattice.sample(picture, view, part, columns)

@@ -7,6 +7,7 @@ an inner edge. Here the outer edges are found, and the distance to these.
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,8 @@ import torch.nn.functional as F
 from ..cameras import Cameras
 from ..grid import EDGE, edge_planes, grid_from_world
 from ..overlap import CORNERS
-from .equirect import equirect_directions, read_panoramas
+from ..threads import SERIAL
+from .equirect import equirect_directions, padded_panoramas, read_panoramas
 
 NUDGE = 10 * EDGE  # how far outside an edge is asked whether another view goes on; radians
 LEAST = 1e-3  # of an edge: shorter parts than this are what rounding leaves where views meet
@@ -33,18 +35,20 @@ class UnionDepth:
 
     def __init__(self, cameras: Cameras, width: int, device: torch.device) -> None:
         """For panoramas `width` wide on a device."""
-        directions = equirect_directions(LATTICE, LATTICE // 2).flatten(0, 1).mT.float()
-        cosine = torch.zeros(directions.shape[1])
-        for ends in union_boundary(cameras):
-            cosine = torch.maximum(cosine, _cosine_to_arc(directions, *ends))
+        arcs, bands = union_boundary(cameras), []
+        for directions in equirect_directions(LATTICE, LATTICE // 2).flatten(0, 1).float().split(SERIAL // 5):
+            cosines = [_cosine_to_arc(directions.mT, *ends) for ends in arcs]
+            bands.append(reduce(torch.maximum, cosines, torch.zeros(len(directions))))
+        cosine = torch.cat(bands)
         sine = (1 - cosine.clamp_max(1).square()).sqrt()
         # A sine changes by at most one per radian: as much too large can it be where it is read between the points.
-        self._lattice = (sine - CLOSE - ROUNDING).view(1, 1, LATTICE // 2, LATTICE).to(device)
+        lattice = (sine - CLOSE - ROUNDING).view(1, 1, LATTICE // 2, LATTICE)
+        self._lattice = padded_panoramas(lattice.to(device))
         self._width = width
 
     def read(self, rows: slice, columns: slice) -> torch.Tensor:
         """(rows, columns) float32 for a part of the panorama."""
-        return read_panoramas(self._lattice, self._width, rows, columns)[0, 0]
+        return read_panoramas(self._lattice, self._width, rows, columns)[0]
 
 
 def union_boundary(cameras: Cameras) -> torch.Tensor:

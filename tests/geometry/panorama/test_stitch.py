@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -300,25 +299,48 @@ def waiting(request, monkeypatch) -> bool:
 
 
 class LargeSteps(TorchDispatchMode):
-    """Counts the steps that torch shares out to its threads."""
+    """Counts the steps that torch shares out to its threads: large ones, and reads of more than one picture."""
 
     count = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         tensors = [part for part in tree_leaves(result) if isinstance(part, torch.Tensor)]
-        self.count += not function.is_view and any(part.numel() > SERIAL for part in tensors)
+        large = any(part.numel() > SERIAL for part in tensors)
+        batch = "grid_sampler" in function.name() and len(args[0]) > 1
+        self.count += not function.is_view and (large or batch)
         return result
 
 
-@pytest.mark.parametrize("level", [False, True], ids=["", "level"])
+@pytest.mark.parametrize(
+    ("panoramas", "options"),
+    [(1, {}), (1, {"level": True}), (3, {"level": True}), (1, {"background": torch.rand(1, 256, 512, 3)})],
+    ids=["", "level", "level of three", "background"],
+)
 @pytest.mark.parametrize("blend", sorted(BLENDS))
-def test_only_where_cores_are_free_steps_are_shared_out(blend: str, level: bool, waiting: bool):
+def test_only_where_cores_are_free_steps_are_shared_out(blend: str, panoramas: int, options: dict, waiting: bool):
     """Each is a meeting of torch's threads, which lasts milliseconds where they wait for a core."""
-    cameras = ring(8, 90, 256, 256)
+    images = torch.rand((8 * panoramas, 256, 256, 3), generator=torch.manual_seed(0))
     with LargeSteps() as steps:
-        stitch(torch.rand((8, 256, 256, 3), generator=torch.manual_seed(0)), cameras, 2048, blend, level=level)
-    assert steps.count < 60 if waiting else steps.count > 400
+        stitch(images, ring(8, 90, 256, 256), 2048, blend, **options)
+    assert steps.count < 160 if waiting else steps.count > 400
+
+
+def test_many_panoramas_are_joined_in_large_steps(waiting: bool):
+    """Their colours in the smallest tile are more than torch computes in one thread."""
+    images = torch.rand((8 * 12, 32, 32, 3), generator=torch.manual_seed(0))
+    with LargeSteps() as steps:
+        stitch(images, ring(8, 90, 32, 32), 512)
+    assert steps.count < 400
+
+
+@pytest.mark.parametrize("blend", sorted(BLENDS))
+def test_progress_is_of_rows(blend: str, waiting: bool):
+    told: list[tuple[int, int]] = []
+    images = torch.rand((8, 64, 64, 3), generator=torch.manual_seed(0))
+    stitch(images, ring(8, 90, 64, 64), 1024, blend, progress=lambda *rows: told.append(rows))
+    done = [rows for rows, _ in told]
+    assert done == sorted(set(done)) and told[-1] == (512, 512) and len(done) > 2
 
 
 @pytest.mark.parametrize("blend", sorted(BLENDS))
@@ -334,8 +356,10 @@ def test_busy_cores_change_no_pixel(blend: str, layout, width: int, monkeypatch)
     assert all(torch.equal(*pair) for pair in zip(*made, strict=True))
 
 
-@pytest.mark.parametrize("seconds", [1e-5, 2e-3])
-def test_slow_meetings_say_that_threads_wait(seconds: float, monkeypatch):
-    times = itertools.cycle([0.0, threads.MEETINGS * seconds])
-    monkeypatch.setattr(threads.time, "perf_counter", lambda: next(times))
-    assert threads.threads_wait() == (seconds > threads.WAITING)
+@pytest.mark.parametrize(("slow", "count", "wait"), [(3, 2, False), (4, 2, True), (7, 2, True), (7, 1, False)])
+def test_most_of_the_meetings_say_whether_threads_wait(slow: int, count: int, wait: bool, monkeypatch):
+    """One slow meeting may be by chance, and one thread has nobody to wait for."""
+    took = [time for number in range(7) for time in (0.0, 1e-2 if number < slow else 1e-5)]
+    monkeypatch.setattr(threads.time, "perf_counter", iter(took).__next__)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+    assert threads.threads_wait() == wait
