@@ -67,18 +67,18 @@ def split(rows: slice, at_once: int) -> Iterator[slice]:
         yield slice(start, min(start + max(1, at_once), rows.stop))
 
 
-def in_pieces(layers: Callable[..., Sequence[torch.Tensor]], *tokens: torch.Tensor) -> Sequence[torch.Tensor]:
+def in_pieces(layers: Callable[[torch.Tensor], Sequence[torch.Tensor]], tokens: torch.Tensor) -> Sequence[torch.Tensor]:
     """What layers make of (N, C) tokens: on a CPU, where no gradients are asked for, of a part at a time, else of all.
 
     What lies between the layers, up to 8 C wide, then stays in the processor's caches; of wide layers it would not.
     """
-    count, width = tokens[0].shape
-    whole = count <= CACHED_TOKENS or width > CACHED_WIDTH or tokens[0].device.type != "cpu"
+    count, width = tokens.shape
+    whole = count <= CACHED_TOKENS or width > CACHED_WIDTH or tokens.device.type != "cpu"
     if whole or torch.is_grad_enabled():
-        return layers(*tokens)
+        return layers(tokens)
     made: list[torch.Tensor] = []
     for part in split(slice(0, count), CACHED_TOKENS):
-        pieces = layers(*(each[part] for each in tokens))
+        pieces = layers(tokens[part])
         made = made or [piece.new_empty(count, *piece.shape[1:]) for piece in pieces]
         for all_of_it, piece in zip(made, pieces, strict=True):
             all_of_it[part] = piece

@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from ..cameras import Cameras
 from ..threads import SERIAL, threads_wait
 from .equirect import equirect_angles
-from .lattice import Projection, runs
+from .lattice import PER_POINT, Projection, patches, runs
 from .multiband import Joined, multiband
 
 CELL = 32  # pixels a side: for squares of this size it is known beforehand which views may look there
-PER_PIXEL = 4  # numbers of a pixel in the largest step, if its colours are not more: edge distances
 TILE = 160, 2048  # rows and columns joined at once on a CPU: larger leave its caches, smaller wake its threads often
 DEVICE_TILE = 512, 2048  # elsewhere, where few large steps are faster; bounds memory
 
@@ -39,10 +38,10 @@ def _single_band(share: Share, views: torch.Tensor, cameras: Cameras, width: int
     projection = Projection.of(cameras, *equirect_angles(width, width // 2), views.device)
     high, wide = _tile_size(views.device, views.shape[1])
     memory = views.new_empty(views.shape[1] + 2, min(high, width // 2), min(wide, width))
-    for rows, columns, patches in _tiles(cameras, width, high, wide):
+    for rows, columns, parts in _tiles(cameras, width, high, wide):
         tile = memory[:, : rows.stop - rows.start, : columns.stop - columns.start]
         planes, largest, weights = tile[:-2].zero_(), tile[-2].zero_(), tile[-1].fill_(1e-30)
-        for view, part in patches:
+        for view, part in parts:
             inside = slice(part.start - columns.start, part.stop - columns.start)
             distance, below = projection.distance(view, rows, part), largest[:, inside]
             shown = share(distance, below, weights[:, inside])
@@ -54,11 +53,11 @@ def _single_band(share: Share, views: torch.Tensor, cameras: Cameras, width: int
 def _tile_size(device: torch.device, planes: int) -> tuple[int, int]:
     """Rows and columns of a tile: the quickest, or, where torch's threads would wait, so few that none is woken.
 
-    With more planes than a cell is small for, the quickest is left.
+    Of so many planes that a cell is too much it stays the quickest.
     """
     if device.type != "cpu":
         return DEVICE_TILE
-    cells = SERIAL // (max(PER_PIXEL, planes) * CELL**2)
+    cells = SERIAL // (max(PER_POINT, planes) * CELL**2)
     return (CELL, cells * CELL) if cells and threads_wait() else TILE
 
 
@@ -75,10 +74,7 @@ def _tiles(
         found = [(view, run) for view, marked in enumerate(marks) for run in runs(marked)]
         for left in range(0, width, wide):
             columns = slice(left, min(left + wide, width))
-            patches = (
-                (view, slice(max(left, run.start * CELL), min(columns.stop, run.stop * CELL))) for view, run in found
-            )
-            yield rows, columns, [(view, part) for view, part in patches if part.start < part.stop]
+            yield rows, columns, patches(found, CELL, columns)
 
 
 def cell_middles(angles: torch.Tensor, size: int) -> torch.Tensor:

@@ -13,12 +13,11 @@ import torch
 from ..cameras import Cameras
 from ..threads import SERIAL
 from .equirect import equirect_angles
-from .lattice import Projection
+from .lattice import PER_POINT, Projection
 from .overlay import Overlay, read_photos
 
 LATTICE = 512  # points around the sphere, at which views are compared
 BAND = 32  # rows of the lattice compared at once: bounds memory
-PER_POINT = 4  # numbers of a point in the largest step, if its colours are not more: edge distances
 CLIPPED = 1.5 / 255  # from 0 and 1: who knows how dark or bright that was
 PRIOR = 0.001  # how much a gain of 1 counts, beside an overlap that is white: too little to matter but in the dark
 

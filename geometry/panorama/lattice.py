@@ -18,6 +18,8 @@ from ..cameras import Cameras
 from ..grid import EDGE, edge_planes, grid_from_world
 from ..pictures import read_continued
 
+PER_POINT = 4  # numbers of a point in the largest step, if its colours are not more: edge distances
+
 
 def half_reach(cameras: Cameras) -> float:
     """Half the edge distance in the middle of the narrowest view: what ends there leaves the views' middles alone."""
@@ -29,6 +31,12 @@ def runs(marks: torch.Tensor) -> list[slice]:
     """The runs of true in a row of marks; one that continues over the row's end comes as two."""
     ends = torch.diff(F.pad(marks.int(), (1, 1))).nonzero().reshape(-1, 2)
     return [slice(first, last) for first, last in ends.tolist()]
+
+
+def patches(found: list[tuple[int, slice]], cell: int, columns: slice) -> list[tuple[int, slice]]:
+    """Which views count in which of a tile's columns. found: views and their runs of cells, `cell` columns each."""
+    parts = ((view, max(columns.start, run.start * cell), min(columns.stop, run.stop * cell)) for view, run in found)
+    return [(view, slice(first, last)) for view, first, last in parts if first < last]
 
 
 @dataclass(frozen=True, eq=False)

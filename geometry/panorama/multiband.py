@@ -20,7 +20,7 @@ from ..grid import middle
 from ..pictures import halved
 from ..threads import SERIAL, threads_wait
 from .equirect import equirect_angles
-from .lattice import Projection, half_reach, runs
+from .lattice import Projection, half_reach, patches, runs
 
 SEAM = 6  # half width of a level's seam in pixels of that level, at least
 OVERHANG = 1.5  # how far views count beyond their outer edges in pixels of the level: `_enlarged` reads no empty pixel
@@ -36,7 +36,7 @@ Joined = Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor]]
 
 
 def multiband(views: torch.Tensor, cameras: Cameras, width: int) -> Joined:
-    """Blends (V, C, h, w) views in bands of the panorama's rows.
+    """Blends (V, C, h, w) views tile by tile.
 
     The lattices run on past the wrap and over the poles: both are places like any other. A view is continued beyond its
     edges by its border pixels, so nothing dark comes in from where there is no view.
@@ -161,33 +161,30 @@ def _tiles(level: Level, size: tuple[int, int], coarser: Level | None, blended: 
         found = [(view, run) for view, marked in enumerate(level.marked(rows)) for run in runs(marked)]
         for left in range(0, width, wide):
             columns = slice(left, min(left + wide, width))
-            parts = [
-                (view, slice(max(left, run.start * CELL), min(columns.stop, run.stop * CELL))) for view, run in found
-            ]
-            patches = [(view, part) for view, part in parts if part.start < part.stop]
-            yield rows, columns, *_blended(level, rows, columns, patches, coarser, blended)
+            parts = patches(found, CELL, columns)
+            yield rows, columns, *_blended(level, rows, columns, parts, coarser, blended)
 
 
 def _blended(
     level: Level,
     rows: slice,
     columns: slice,
-    patches: list[tuple[int, slice]],
+    parts: list[tuple[int, slice]],
     coarser: Level | None,
     blended: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(C, rows, columns) the blend of a tile of a level, and (rows, columns) its largest edge distances.
 
-    patches: the views that may count there, and in which columns.
+    parts: the views that may count there, and in which columns.
     """
     total = level.pictures[0].new_zeros(len(level.pictures[0]), rows.stop - rows.start, columns.stop - columns.start)
     largest, weights = torch.full_like(total[0], -1), torch.full_like(total[0], 1e-30)
-    inside = [slice(part.start - columns.start, part.stop - columns.start) for _, part in patches]
-    distances = [level.lattice.distance(view, rows, part) for view, part in patches]
+    inside = [slice(part.start - columns.start, part.stop - columns.start) for _, part in parts]
+    distances = [level.lattice.distance(view, rows, part) for view, part in parts]
     for own, distance in zip(inside, distances, strict=True):
         largest[:, own] = torch.maximum(largest[:, own], distance)
     threshold = level.threshold(largest)
-    for (view, part), own, distance in zip(patches, inside, distances, strict=True):
+    for (view, part), own, distance in zip(parts, inside, distances, strict=True):
         picture = level.low_pass(view, rows, part)
         if coarser is not None and blended is not None:
             below = [slice(side.start // 2, side.stop // 2 + MARGIN) for side in (rows, part)]
