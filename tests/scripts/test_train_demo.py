@@ -34,7 +34,7 @@ def ran(comfy, monkeypatch, tmp_path):
 def test_stages_run_in_their_order(ran, monkeypatch):
     monkeypatch.setattr("mvdiffusion_pack.training.demo.export.export", lambda context: None)
     called = ran("--hours", "1")
-    assert list(called) == ["rooms", "autoencoder", "latents", "unet", "walks", "together", "decoder"]
+    assert list(called) == ["rooms", "autoencoder", "latents", "unet", "walks", "spheres", "together", "decoder"]
     assert called["rooms"].seconds == 0
     assert sum(context.seconds for context in called.values()) == pytest.approx(3600)
 
@@ -63,7 +63,8 @@ def test_what_a_stage_will_take(tmp_path):
     assert stages.estimate("export", Context(tmp_path, slow, None, {})) == ""
 
 
-def test_walks_are_not_counted_as_rooms(tmp_path):
+@pytest.mark.parametrize(("stage", "count"), [("walks", stages.WALKS), ("spheres", stages.SPHERES)])
+def test_scenes_are_not_counted_as_rooms(tmp_path, stage, count):
     machine = Machine(torch.device("cpu"), torch.bfloat16, "new")
-    said = stages.estimate("walks", Context(tmp_path, machine, None, {SIZE: 1}))
-    assert said.startswith(f"{stages.WALKS} walks, ")
+    said = stages.estimate(stage, Context(tmp_path, machine, None, {SIZE: 1}))
+    assert said.startswith(f"{count} {stage}, ")

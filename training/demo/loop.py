@@ -14,6 +14,7 @@ from . import files
 from .optimiser import Optimiser, cosine
 
 TIMED = 20  # steps after which their number is known
+AGAIN = 0.4  # of the learning rate, at the begin of a further part
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ class Pace:
 
     usual: steps of the whole training, where neither is asked for. warm_up: steps until the full learning rate.
     asked: steps instead. seconds: about how long instead; the first steps turn it into steps. A training that goes on
-    keeps the steps that it had, unless others are asked for. Times in seconds.
+    keeps the steps that it had, unless others are asked for. Where it had made them all, a further part begins, whose
+    rate falls from AGAIN. Times in seconds.
     """
 
     usual: int
@@ -67,16 +69,17 @@ def train(task: Task, path: Path, pace: Pace, seed: int) -> None:
 
 
 class _Run:
-    """One call of `train`. went: steps that it has made."""
+    """One call of `train`. went: steps that it has made. begun: the step at which the present part began."""
 
     def __init__(self, task: Task, path: Path, pace: Pace, seed: int) -> None:
-        self.task, self.path, self.pace, self.went = task, path, pace, 0
+        self.task, self.path, self.pace, self.went, self.begun = task, path, pace, 0, 0
         self.steps = pace.asked or (None if pace.seconds else pace.usual)
         self._random, self._losses = torch.Generator().manual_seed(seed), []
         state = files.load(path)
         if state is not None:
             task.optimiser.load_state_dict(state["optimiser"])
             self._random.set_state(state["random"])
+            self.begun = task.optimiser.steps if task.optimiser.steps == state["steps"] else state.get("begun", 0)
             self.steps = pace.asked or state["steps"]
             _log.info("going on from step %d of %s", task.optimiser.steps, self.steps)
         self._clocks, self._begun = _Clocks(pace), time.monotonic()
@@ -86,8 +89,8 @@ class _Run:
         loss = self.task.loss(self._random, optimiser.steps)
         loss.backward()
         # Before the number of steps is known the rate still rises.
-        factor = cosine(optimiser.steps, self.steps or 10**9, self.pace.warm_up)
-        norm = optimiser.step(factor)
+        factor = cosine(optimiser.steps - self.begun, (self.steps or 10**9) - self.begun, self.pace.warm_up)
+        norm = optimiser.step(factor * (AGAIN if self.begun else 1))
         self._losses.append(loss.item())
         self.went += 1
         each = (time.monotonic() - self._begun) / self.went
@@ -111,7 +114,7 @@ class _Run:
 
     def save(self) -> None:
         state = {"optimiser": self.task.optimiser.state_dict(), "random": self._random.get_state()}
-        files.save(self.path, {**state, "steps": self.steps})
+        files.save(self.path, {**state, "steps": self.steps, "begun": self.begun})
 
 
 class _Clocks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -22,17 +23,20 @@ from .optimiser import load_mean
 from .parts import SEED, base_models, begun_blocks, sealed, trained_base, words
 from .rooms import FIRST_SEED, HELD_OUT, render_rooms
 from .sheets import save_sheet
+from .spheres import Spheres, take_sphere
+from .taking import Eye, take_scenes
 from .together import Together
 from .unet import UnetTask
-from .walks import Walks, take_walks
+from .walks import Walks, take_walk
 
 ROOMS = {SIZE: 6000, LARGE: 300}
 HELD_OUT_ROOMS = {SIZE: len(HELD_OUT), LARGE: 8}
 STEPS = {"autoencoder": 8000, "unet": 1400, "together": 5000, "decoder": 9000}
-WALKS, HELD_OUT_WALKS = 700, 32
+WALKS, SPHERES, HELD_OUT_SCENES = 700, 3000, 32
 SEALING_VIEWS = 512
 # Seconds a room or step, measured on one core with AMX.
-EACH = {"rooms": 0.05, "autoencoder": 0.3, "latents": 0.16, "unet": 1.3, "walks": 0.2, "together": 2.0, "decoder": 0.25}
+EACH = {"rooms": 0.05, "autoencoder": 0.3, "latents": 0.16, "unet": 1.3, "walks": 0.2, "spheres": 0.15, "together": 2.0}
+EACH["decoder"] = 0.25
 WITHOUT_BF16 = 8  # times as long
 
 _log = logging.getLogger(__name__)
@@ -116,11 +120,12 @@ def unet(context: Context) -> None:
 
 def walks(context: Context) -> None:
     """Renders and encodes walks through rooms, for depth."""
-    encoder = Encoder(sealed(context), context.machine)
-    for name, first, count in (("held-out", 0, HELD_OUT_WALKS), ("rooms", FIRST_SEED, WALKS)):
-        said = _every(1, f"{name}: walk %d of {count} is encoded")
-        seeds, tokens = range(first, first + count), context.host.tokens
-        take_walks(context.folder / f"walks-{name}", seeds, SIZE, encoder, words(context), tokens, said)
+    _take(context, "walks", take_walk, WALKS)
+
+
+def spheres(context: Context) -> None:
+    """Renders and encodes what is seen all around, up and down too, for full spheres."""
+    _take(context, "spheres", take_sphere, SPHERES)
 
 
 def together(context: Context) -> None:
@@ -146,6 +151,8 @@ def together(context: Context) -> None:
         options=context.host.options,
         walks=Walks.read(context.folder / "walks-rooms"),
         held_out_walks=Walks.read(context.folder / "walks-held-out"),
+        spheres=Spheres.read(context.folder / "spheres-rooms"),
+        held_out_spheres=Spheres.read(context.folder / "spheres-held-out"),
         decode=_decoder(context, module),
         sheet=sheet,
     )
@@ -158,6 +165,7 @@ STAGES: dict[str, Callable[[Context], None]] = {
     "latents": latents,
     "unet": unet,
     "walks": walks,
+    "spheres": spheres,
     "together": together,
     "decoder": decoder,
 }
@@ -168,14 +176,21 @@ def estimate(stage: str, context: Context) -> str:
     if stage not in EACH:
         return ""
     rooms = stage not in STEPS
-    scenes = WALKS if stage == "walks" else context.rooms[SIZE]
+    scenes = {"walks": WALKS, "spheres": SPHERES}.get(stage) or context.rooms[SIZE]
     count = scenes if rooms else context.steps or STEPS[stage]
     on_cpu = context.machine.device.type == "cpu"
     slower = WITHOUT_BF16 if not rooms and on_cpu and context.machine.dtype is torch.float32 else 1
     seconds = (not rooms and context.seconds) or count * EACH[stage] * slower
     less = "" if on_cpu or rooms else " on a CPU, and less here"
-    noun = "walks" if stage == "walks" else "rooms" if rooms else "steps"
+    noun = stage if stage in ("walks", "spheres") else "rooms" if rooms else "steps"
     return f"{count} {noun}, about {seconds / 60:.0f} min in all{less}"
+
+
+def _take(context: Context, name: str, take: Callable[[Eye, int], dict], count: int) -> None:
+    eye = Eye(SIZE, Encoder(sealed(context), context.machine), words(context), context.host.tokens)
+    for of, first, wanted in (("held-out", 0, HELD_OUT_SCENES), ("rooms", FIRST_SEED, count)):
+        said = _every(1, f"{of}: %d of {wanted} {name} are encoded")
+        take_scenes(context.folder / f"{name}-{of}", range(first, first + wanted), partial(take, eye), said)
 
 
 def _autoencoder_task(context: Context, module: nn.Module, decoder_only: bool) -> AutoencoderTask:

@@ -24,12 +24,15 @@ from .kinds import draw_kind
 from .latents import Latents
 from .parts import learning_together
 from .rooms import FOV_DEG
+from .spheres import Spheres, sphere_views
 from .unet import CFG, SAMPLER_STEPS, SHORTENED, WITHOUT_CAPTION, UnetTask
 from .walks import Walks
 
 VIEWS, SCENES = 8, 8  # of a scene; scenes in a step
 ALONE = 0.1  # of the steps are on single views
 BESIDE = 0.4  # of the given pictures reach into the views beside theirs
+ALL_AROUND, SPHERES = 0.25, 4  # of panorama's steps are on full spheres; these in a step
+SPHERE = "sphere"  # how panorama's full spheres are called
 LOOKED_AT = 2  # panoramas that are painted to look how it goes
 
 
@@ -61,7 +64,8 @@ class Apart:
 class Together(UnetTask):
     """Trains `shared`, `text` and `blocks`, the CAA of each kind (of several, where they share it).
 
-    options: what the UNet of the host is told of a run. walks: depth's scenes. Nothing is learnt from what is held out.
+    options: what the UNet of the host is told of a run. walks: depth's scenes. spheres: of panorama's scenes some.
+    Nothing is learnt from what is held out.
     """
 
     def __init__(
@@ -71,6 +75,8 @@ class Together(UnetTask):
         options: Callable[[object], dict],
         walks: Walks,
         held_out_walks: Walks,
+        spheres: Spheres,
+        held_out_spheres: Spheres,
         held_out: Latents,
         captions: Sequence[Sequence[str]],
         decode: Callable[[torch.Tensor], torch.Tensor],
@@ -81,9 +87,10 @@ class Together(UnetTask):
         self.blocks = self.machine.place(fuse_blocks(nn.ModuleDict(dict(blocks))))
         self.all_captions, self.options, self.decode, self.sheet = captions, options, decode, sheet
         self.walks, self.held_out_walks, self.held_out_rings = walks, held_out_walks, held_out
+        self.spheres, self.held_out_spheres = spheres, held_out_spheres
         self.optimiser = self._optimiser(learning_together(self.shared, self.text, self.blocks))
         size = self.grey.shape[-1] * 8
-        self.ring = Geometry(ring(VIEWS, FOV_DEG, size, size, 0.0))
+        self.ring, self.sphere = Geometry(ring(VIEWS, FOV_DEG, size, size)), Geometry(sphere_views(size))
         self._geometries = Geometries(kept=len(walks.cameras) + len(held_out_walks.cameras))
 
     def loss(self, random: torch.Generator, step: int) -> torch.Tensor:
@@ -98,6 +105,9 @@ class Together(UnetTask):
             chosen = torch.randint(len(self.walks.cameras), (SCENES,), generator=random)
             known = (torch.rand(SCENES, generator=random) < 0.5).tolist()
             scenes = self.walked(self.walks, chosen.tolist(), known)
+        elif kind == "panorama" and torch.rand((), generator=random) < ALL_AROUND:
+            chosen = torch.randint(len(self.spheres.clean), (SPHERES,), generator=random)
+            scenes = self.around(self.spheres, chosen, torch.rand(SPHERES, generator=random) < SHORTENED)
         else:
             rooms = torch.randint(len(self.data.clean), (SCENES,), generator=random)
             first = torch.randint(self.data.clean.shape[1], (SCENES,), generator=random)
@@ -106,7 +116,8 @@ class Together(UnetTask):
                 kind, self.data, rooms, first, (torch.rand(SCENES, generator=random) < SHORTENED), beside
             )
         rows = scenes.rows.clone()
-        rows.view(SCENES, VIEWS, -1)[torch.rand(SCENES, generator=random) < WITHOUT_CAPTION] = self.empty
+        count = len(scenes.geometry)
+        rows.view(count, -1, rows.shape[-1])[torch.rand(count, generator=random) < WITHOUT_CAPTION] = self.empty
         return scenes._replace(rows=rows)
 
     def rings(
@@ -140,6 +151,12 @@ class Together(UnetTask):
             extra = torch.cat((mask, given), 1)
         return Scenes(clean, extra, rows, [self.ring] * count, [None] * count)
 
+    def around(self, spheres: Spheres, chosen: torch.Tensor, short: torch.Tensor) -> Scenes:
+        """Full spheres (P,) of those that there are; of some (P,) bool the captions are shortened."""
+        clean = spheres.clean[chosen].float().flatten(0, 1)
+        rows = spheres.rows[chosen, :, short.long()].long().flatten(0, 1)
+        return Scenes(clean, clean[:, :0], rows, [self.sphere] * len(chosen), [None] * len(chosen))
+
     def walked(self, walks: Walks, chosen: Sequence[int], known: Sequence[bool]) -> Scenes:
         """Walks, of some of which both ends are known."""
         clean = walks.clean[list(chosen)].float()
@@ -153,15 +170,16 @@ class Together(UnetTask):
         """Held-out losses with and without blocks, Overlap PSNR of what is painted, and sheets of it."""
         said = []
         with torch.no_grad():
-            for kind in self.blocks:
-                scenes = self._held_out_scenes(kind, 8)
+            for shown in (*self.blocks, SPHERE):
+                kind = "panorama" if shown == SPHERE else shown
+                scenes = self._held_out_scenes(shown, 8)
                 losses = (self._error(kind, scenes, torch.Generator().manual_seed(0), with_) for with_ in (True, False))
-                said.append(f"{kind} loss {next(losses):.4f}, without blocks {next(losses):.4f}")
-                scenes = self._held_out_scenes(kind, LOOKED_AT)
+                said.append(f"{shown} loss {next(losses):.4f}, without blocks {next(losses):.4f}")
+                scenes = self._held_out_scenes(shown, LOOKED_AT)
                 for with_blocks in (True, False):
                     pictures = self.decode(self.painted(kind, scenes, with_blocks))
-                    name = f"{kind}{'' if with_blocks else '-alone'}-{step:06d}"
-                    self.sheet(name, pictures, self._captions_of(kind) if with_blocks else ())
+                    name = f"{shown}{'' if with_blocks else '-alone'}-{step:06d}"
+                    self.sheet(name, pictures, self._captions_of(shown) if with_blocks else ())
                     said.append(f"{'with' if with_blocks else 'without'} {self._psnr(pictures, scenes):.2f} dB")
         return ", ".join(said)
 
@@ -179,7 +197,8 @@ class Together(UnetTask):
         return diffusion.ddim(predict, start, SAMPLER_STEPS)
 
     def _error(self, kind: str, scenes: Scenes, random: torch.Generator, with_blocks: bool) -> torch.Tensor:
-        timesteps = diffusion.stratified(len(scenes.geometry), random).repeat_interleave(VIEWS)
+        views = len(scenes.clean) // len(scenes.geometry)
+        timesteps = diffusion.stratified(len(scenes.geometry), random).repeat_interleave(views)
         noise = torch.randn(scenes.clean.shape, generator=random)
         x = torch.cat((diffusion.noisy(scenes.clean, noise, timesteps), scenes.extra), 1)
         predicted = self._noise(kind, x, timesteps, scenes.rows, self._told(kind, scenes, 1, with_blocks))
@@ -193,7 +212,7 @@ class Together(UnetTask):
         """What the UNet's places call for scenes that stand `times` times in the batch."""
         caa = self.blocks[kind]
         if kind != "depth":
-            return Run(caa, self.ring)
+            return Run(caa, scenes.geometry[0])
         condition = [known if known is None else self.machine.tensor(known) for known in scenes.condition]
         each = list(zip(scenes.geometry, condition, strict=True)) * times
         return Apart([Run(caa, geometry, known) for geometry, known in each])
@@ -201,16 +220,21 @@ class Together(UnetTask):
     def _held_out_scenes(self, kind: str, count: int) -> Scenes:
         if kind == "depth":
             return self.walked(self.held_out_walks, range(count), [number % 2 == 1 for number in range(count)])
+        if kind == SPHERE:
+            whole = torch.zeros(count, dtype=torch.bool)
+            return self.around(self.held_out_spheres, torch.arange(count), whole)
         return self.rings(kind, self.held_out_rings, torch.arange(count), torch.zeros(count, dtype=torch.long))
 
     def _captions_of(self, kind: str) -> list[str]:
         if kind == "depth":
             return [text for said in self.held_out_walks.captions[:LOOKED_AT] for text in said]
+        if kind == SPHERE:
+            return [text for said in self.held_out_spheres.captions[:LOOKED_AT] for text in said]
         return [said[view] for said in self.all_captions[:LOOKED_AT] for view in range(0, 2 * VIEWS, 2)]
 
     def _psnr(self, pictures: torch.Tensor, scenes: Scenes) -> float:
         """The mean over scenes."""
         views = (pictures.clamp(-1, 1).movedim(1, -1) + 1) / 2
-        each = zip(views.split(VIEWS), scenes.geometry, strict=True)
+        each = zip(views.chunk(len(scenes.geometry)), scenes.geometry, strict=True)
         found = [agreement(part, geometry.cameras).psnr for part, geometry in each]
         return sum(found) / len(found)

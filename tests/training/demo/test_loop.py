@@ -57,6 +57,21 @@ def test_a_finished_training_does_nothing(tmp_path):
     assert (tmp_path / "line.pt").read_bytes() == before
 
 
+def test_a_further_part_begins_at_a_lower_rate_and_falls(tmp_path, monkeypatch):
+    rates = []
+    for steps, stop in ((4, None), (20, 12), (20, None)):  # the second part is interrupted, and goes on
+        task = Line(stop)
+        step = task.optimiser.step
+        monkeypatch.setattr(task.optimiser, "step", lambda rate, step=step: (rates.append(rate), step(rate))[1])
+        try:
+            train(task, tmp_path / "line.pt", Pace(100, 1, asked=steps), seed=1)
+        except KeyboardInterrupt:
+            assert stop == 12
+    assert len(rates) == 20
+    assert rates[:4] == [cosine(step, 4, 1) for step in range(4)]
+    assert rates[4:] == [loop.AGAIN * cosine(step, 16, 1) for step in range(16)]
+
+
 def test_time_becomes_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "TIMED", 3)
     monkeypatch.setattr(loop.time, "monotonic", iter(range(10**6)).__next__)

@@ -15,6 +15,7 @@ from mvdiffusion_pack.training.demo.fresh import fresh
 from mvdiffusion_pack.training.demo.latents import Latents
 from mvdiffusion_pack.training.demo.machine import this_machine
 from mvdiffusion_pack.training.demo.parts import begun_blocks
+from mvdiffusion_pack.training.demo.spheres import Spheres
 from mvdiffusion_pack.training.demo.text import TextEncoder, Words
 from mvdiffusion_pack.training.demo.together import VIEWS, Together
 from mvdiffusion_pack.training.demo.unet import Shared
@@ -55,6 +56,13 @@ def walks() -> Walks:
     return Walks(clean, inputs, rows, cameras, [["a room"] * VIEWS] * SCENES)
 
 
+def spheres() -> Spheres:
+    """Every latent of a view holds the number of the view; every token tells a whole caption from a shortened one."""
+    clean = torch.arange(14.0)[None, :, None, None, None].expand(ROOMS, 14, 4, 8, 8)
+    rows = torch.arange(2)[None, None, :, None].expand(ROOMS, 14, 2, 77)
+    return Spheres(clean.half(), rows.short(), [["a room"] * 14] * ROOMS)
+
+
 @pytest.fixture
 def task(comfy, monkeypatch, tmp_path) -> Together:
     import host_modules
@@ -83,6 +91,8 @@ def task(comfy, monkeypatch, tmp_path) -> Together:
         options=host.options,
         walks=taken,
         held_out_walks=taken,
+        spheres=spheres(),
+        held_out_spheres=spheres(),
         decode=lambda latents: latents,
         sheet=lambda *given: None,
     )
@@ -107,6 +117,29 @@ def test_of_a_walk_both_ends_are_known_or_none(task):
     assert scenes.condition[1] is None
     assert scenes.condition[0][:, 4].amax((1, 2)).tolist() == [1, *[0] * 6, 1]
     torch.testing.assert_close(scenes.condition[0][7, :4], task.walks.clean[1, 7].float())
+
+
+def test_a_sphere_is_all_its_views_and_either_caption(task):
+    scenes = task.around(task.spheres, torch.tensor([2, 0]), torch.tensor([False, True]))
+    assert scenes.clean[:, 0, 0, 0].tolist() == [*range(14)] * 2
+    assert scenes.rows[:, 0].tolist() == [0] * 14 + [1] * 14
+    assert [geometry.cameras.views for geometry in scenes.geometry] == [14, 14]
+
+
+def test_panoramas_are_rings_and_now_and_then_spheres(task):
+    random = torch.Generator().manual_seed(0)
+    views = [task.drawn_scenes("panorama", random).geometry[0].cameras.views for _ in range(40)]
+    assert set(views) == {8, 14}
+    assert 4 <= views.count(14) <= 16  # of 10 on average
+
+
+@pytest.mark.parametrize("around", [0.0, 1.0])
+def test_a_scenes_views_lose_their_captions_together(task, monkeypatch, around):
+    monkeypatch.setattr(together, "ALL_AROUND", around)
+    monkeypatch.setattr(together, "WITHOUT_CAPTION", 1.0)
+    scenes = task.drawn_scenes("panorama", torch.Generator().manual_seed(0))
+    assert (scenes.rows == task.empty.cpu()).all()
+    assert len(scenes.rows) == len(scenes.clean)
 
 
 @pytest.mark.parametrize("kind", ["panorama", "outpainting", "depth"])
