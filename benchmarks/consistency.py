@@ -7,8 +7,8 @@ captions, without its blocks and with them. Overlap PSNR in dB, also of the pair
 others; sharpness: the variance of the Laplacian; colours: the share of views whose wall, floor and largest thing are
 classified as captioned (compare them with the rendered views'; a plain wall is neither striped nor of brick).
 Outpainting: how far the given view is from itself decoded, and its two pairs. Depth: the same along walks through the
-rooms, with the rendered depth. With --fused: panoramas alone, also by Fuse Views, without a VAE and with it, on the
-model without its blocks and with them.
+rooms, with the rendered depth. Sphere: the same all around, up and down too, colours aside. With --fused: panoramas
+alone, also by Fuse Views, without a VAE and with it, on the model without its blocks and with them.
 """
 
 from __future__ import annotations
@@ -56,38 +56,50 @@ def main() -> int:
     if in_process.PACKAGE not in sys.modules:
         in_process.load_pack()
     import torch
-    from consistency_measures import Colours, figures, table
+    from consistency_measures import Colours
 
     with torch.inference_mode():
         rooms = [panorama_room(seed, arguments.size) for seed in range(arguments.panoramas)]
         colours = Colours.of([panorama_room(seed, arguments.size, every=4) for seed in range(2000, 2000 + 96)])
-        model, clip, vae = loaded("panorama")
-        if arguments.fused:
-            shown = {}
-            for name, strength, start, pictures in FUSED:
-                one = model if start is None else fusing(model, rooms[0], start, vae if pictures else None)
-                shown[name] = [painted(one, clip, vae, room, arguments, i, strength) for i, room in enumerate(rooms)]
-                print(table({name: figures(shown[name], rooms, colours)}), flush=True)
-            if arguments.sheet:
-                sheet(shown, rooms, arguments.sheet)
-            return 0
-        shown = {"rendered": [room.images for room in rooms]}
-        shown["decoded"] = [through(vae, room.images) for room in rooms]
-        shown["without CAA"] = [painted(model, clip, vae, room, arguments, i, 0.0) for i, room in enumerate(rooms)]
-        shown["with CAA"] = [painted(model, clip, vae, room, arguments, i) for i, room in enumerate(rooms)]
-        print(table({name: figures(images, rooms, colours) for name, images in shown.items()}))
-        model, clip, vae = loaded("outpainting")
-        shown["outpainted"] = [outpainted(model, clip, vae, room, arguments, i) for i, room in enumerate(rooms)]
-        print(table({"outpainted": figures(shown["outpainted"], rooms, colours, given=shown["decoded"])}))
-        walks = [walk_room(seed, arguments.size) for seed in range(max(1, arguments.panoramas // 4))]
-        model, clip, vae = loaded("depth")
-        along = {"rendered": [room.images for room in walks], "decoded": [through(vae, room.images) for room in walks]}
-        along["without CAA"] = [painted(model, clip, vae, room, arguments, i, 0.0) for i, room in enumerate(walks)]
-        along["with CAA"] = [painted(model, clip, vae, room, arguments, i) for i, room in enumerate(walks)]
-        print(table({f"depth, {name}": figures(images, walks, colours) for name, images in along.items()}))
+        shown = (compare_fused if arguments.fused else compare_kinds)(rooms, colours, arguments)
         if arguments.sheet:
             sheet(shown, rooms, arguments.sheet)
     return 0
+
+
+def compare_kinds(rooms: list[Room], colours, arguments: argparse.Namespace) -> dict[str, list]:
+    """Says how panoramas, outpainting, depth and spheres agree; the views of all rooms by what they are."""
+    shown = ways("panorama", rooms, arguments)
+    say(shown, rooms, colours)
+    model, clip, vae = loaded("outpainting")
+    outpaintings = [outpainted(model, clip, vae, room, arguments, i) for i, room in enumerate(rooms)]
+    say({"outpainted": outpaintings}, rooms, colours, given=shown["decoded"])
+    fewer = range(max(1, arguments.panoramas // 4))
+    walks = [walk_room(seed, arguments.size) for seed in fewer]
+    along = ways("depth", walks, arguments)
+    say({f"depth, {name}": views for name, views in along.items()}, walks, colours)
+    spheres = [sphere_room(seed, arguments.size) for seed in fewer]
+    around = ways("panorama", spheres, arguments)
+    say({f"sphere, {name}": views for name, views in around.items()}, spheres, None)
+    return shown | {"outpainted": outpaintings}
+
+
+def compare_fused(rooms: list[Room], colours, arguments: argparse.Namespace) -> dict[str, list]:
+    """The same of panoramas by each of FUSED."""
+    model, clip, vae = loaded("panorama")
+    shown = {}
+    for name, strength, start, pictures in FUSED:
+        one = model if start is None else fusing(model, rooms[0], start, vae if pictures else None)
+        shown[name] = [painted(one, clip, vae, room, arguments, i, strength) for i, room in enumerate(rooms)]
+        say({name: shown[name]}, rooms, colours)
+    return shown
+
+
+def say(shown: dict[str, list], rooms: list[Room], colours, given: list | None = None) -> None:
+    """Prints the figures of each way."""
+    from consistency_measures import figures, table
+
+    print(table({name: figures(views, rooms, colours, given) for name, views in shown.items()}), flush=True)
 
 
 def _arguments() -> argparse.Namespace:
@@ -103,15 +115,29 @@ def _arguments() -> argparse.Namespace:
 
 def panorama_room(seed: int, size: int, every: int = 1) -> Room:
     """The held-out room of a seed as a ring of views, or as every n-th of them."""
+    from mvdiffusion_pack.geometry.layouts import ring
+
+    cameras = ring(VIEWS, 90.0, size, size)
+    return _seen(seed, cameras, cameras.subset(range(0, VIEWS, every)) if every > 1 else cameras)
+
+
+def sphere_room(seed: int, size: int) -> Room:
+    """The held-out room of a seed, seen all around, up and down too."""
+    from mvdiffusion_pack.geometry.layouts import sphere
+
+    cameras = sphere(VIEWS, 90.0, size, size)
+    return _seen(seed, cameras, cameras)
+
+
+def _seen(seed: int, cameras, seen) -> Room:
+    """What the views `seen` of a panorama's cameras see from the viewpoint of the seed's room."""
     from mvdiffusion_pack.scenes.captions import captions_of
     from mvdiffusion_pack.scenes.render import render
     from mvdiffusion_pack.scenes.room import random_room
-    from mvdiffusion_pack.scenes.viewpoints import panorama_cameras
+    from mvdiffusion_pack.scenes.viewpoints import at_viewpoint
 
     room = random_room(seed)
-    cameras = panorama_cameras(room, seed, VIEWS, 90.0, size, size)
-    seen = cameras.subset(range(0, VIEWS, every)) if every > 1 else cameras
-    rendering = render(room, seen, 2)
+    rendering = render(room, at_viewpoint(seen, room, seed), 2)
     return Room(cameras, rendering.images, captions_of(room, rendering.things))
 
 
@@ -135,6 +161,17 @@ def loaded(kind: str):
     from mvdiffusion_pack.nodes.loaders import LoadDemoModel
 
     return LoadDemoModel.execute(kind).args
+
+
+def ways(kind: str, rooms: list[Room], arguments: argparse.Namespace) -> dict[str, list]:
+    """Rooms' views, as they are, through the autoencoder, and as the demo model paints them without CAA and with it."""
+    model, clip, vae = loaded(kind)
+    return {
+        "rendered": [room.images for room in rooms],
+        "decoded": [through(vae, room.images) for room in rooms],
+        "without CAA": [painted(model, clip, vae, room, arguments, i, 0.0) for i, room in enumerate(rooms)],
+        "with CAA": [painted(model, clip, vae, room, arguments, i) for i, room in enumerate(rooms)],
+    }
 
 
 def fusing(model, room: Room, start: float, vae=None):

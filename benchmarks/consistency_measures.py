@@ -103,18 +103,21 @@ def _nearest(colour: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
     return min(known, key=lambda name: (known[name] - colour).square().sum().item())
 
 
-def figures(shown: list, rooms: list, colours: Colours, given: list | None = None) -> dict[str, float]:
-    """The figures of the views of all rooms, by name. given: what the first view of each should be."""
+def figures(shown: list, rooms: list, colours: Colours | None, given: list | None = None) -> dict[str, float]:
+    """The figures of the views of all rooms, by name. given: what the first view of each should be.
+
+    colours: of level views; None: colours are not judged.
+    """
     pairs = [pair for images, room in zip(shown, rooms, strict=True) for pair in agreement(images, room.cameras).pairs]
-    last = max(room.cameras.views for room in rooms) - 1
+    level = next(iter(getattr(rooms[0].cameras, "rings", ())), 0)  # views of the level ring; of a walk there is none
     found = {
         "Overlap PSNR": _together(pairs),
-        "closing pair": _together([pair for pair in pairs if (pair.view, pair.other) == (0, last)]),
-        "other pairs": _together([pair for pair in pairs if (pair.view, pair.other) != (0, last)]),
+        "closing pair": _together([pair for pair in pairs if (pair.view, pair.other) == (0, level - 1)]),
+        "other pairs": _together([pair for pair in pairs if (pair.view, pair.other) != (0, level - 1)]),
         "sharpness": torch.stack([sharpness(images) for images in shown]).mean().item(),
     }
     right = defaultdict(list)
-    for images, room in zip(shown, rooms, strict=True):
+    for images, room in zip(shown, rooms, strict=True) if colours else ():
         for name, hits in colours.right(images, room.captions).items():
             right[name] += hits
     found |= {name: sum(hits) / len(hits) for name, hits in right.items()}

@@ -34,6 +34,13 @@ def viewpoint(room: Room, seed: int) -> torch.Tensor:
     return torch.tensor((tries[best][0], eye, tries[best][1]), dtype=torch.float64)
 
 
+def at_viewpoint(cameras: Cameras, room: Room, seed: int) -> Cameras:
+    """Cameras that `layouts` made, moved to the seed's viewpoint in the room."""
+    cam_to_world = cameras.cam_to_world.clone()
+    cam_to_world[:, :3, 3] = viewpoint(room, seed)
+    return replace(cameras, cam_to_world=cam_to_world)
+
+
 def panorama_cameras(
     room: Room,
     seed: int,
@@ -44,7 +51,4 @@ def panorama_cameras(
     start_yaw_deg: float = 0.0,
 ) -> Cameras:
     """A ring of cameras, as `layouts.ring` makes it, that stand at the seed's viewpoint in the room."""
-    level = ring(views, fov_deg, width, height, start_yaw_deg)
-    cam_to_world = level.cam_to_world.clone()
-    cam_to_world[:, :3, 3] = viewpoint(room, seed)
-    return replace(level, cam_to_world=cam_to_world)
+    return at_viewpoint(ring(views, fov_deg, width, height, start_yaw_deg), room, seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import torch
 from ...geometry.layouts import sphere
 from ...geometry.panorama_views import PanoramaViews
 from ...scenes.room import random_room
-from ...scenes.viewpoints import viewpoint
+from ...scenes.viewpoints import at_viewpoint
 from .rooms import FOV_DEG
 from .taking import Eye, read_scenes
 
@@ -40,7 +39,5 @@ def sphere_views(size: int) -> PanoramaViews:
 
 def take_sphere(eye: Eye, seed: int) -> dict:
     """The sphere around the viewpoint of a seed's room."""
-    room, cameras = random_room(seed), sphere_views(eye.size)
-    cam_to_world = cameras.cam_to_world.clone()
-    cam_to_world[:, :3, 3] = viewpoint(room, seed)
-    return eye.take(room, replace(cameras, cam_to_world=cam_to_world), Random(seed))[0]
+    room = random_room(seed)
+    return eye.take(room, at_viewpoint(sphere_views(eye.size), room, seed), Random(seed))[0]
