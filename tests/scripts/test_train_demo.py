@@ -8,6 +8,7 @@ import train_demo
 from environment import SetUpError
 
 from mvdiffusion_pack.training.demo import stages
+from mvdiffusion_pack.training.demo.around import SORTS
 from mvdiffusion_pack.training.demo.context import SIZE, Context
 from mvdiffusion_pack.training.demo.machine import Machine
 
@@ -34,7 +35,8 @@ def ran(comfy, monkeypatch, tmp_path):
 def test_stages_run_in_their_order(ran, monkeypatch):
     monkeypatch.setattr("mvdiffusion_pack.training.demo.export.export", lambda context: None)
     called = ran("--hours", "1")
-    assert list(called) == ["rooms", "autoencoder", "latents", "unet", "walks", "spheres", "together", "decoder"]
+    scenes = ["walks", "spheres", "fine"]
+    assert list(called) == ["rooms", "autoencoder", "latents", "unet", *scenes, "together", "decoder"]
     assert called["rooms"].seconds == 0
     assert sum(context.seconds for context in called.values()) == pytest.approx(3600)
 
@@ -63,8 +65,9 @@ def test_what_a_stage_will_take(tmp_path):
     assert stages.estimate("export", Context(tmp_path, slow, None, {})) == ""
 
 
-@pytest.mark.parametrize(("stage", "count"), [("walks", stages.WALKS), ("spheres", stages.SPHERES)])
-def test_scenes_are_not_counted_as_rooms(tmp_path, stage, count):
+@pytest.mark.parametrize(
+    ("stage", "said"), [("walks", f"{stages.WALKS} walks, "), ("fine", f"{SORTS['fine'].rooms} rooms, ")]
+)
+def test_scenes_are_counted_apart_from_rooms(tmp_path, stage, said):
     machine = Machine(torch.device("cpu"), torch.bfloat16, "new")
-    said = stages.estimate(stage, Context(tmp_path, machine, None, {SIZE: 1}))
-    assert said.startswith(f"{count} {stage}, ")
+    assert stages.estimate(stage, Context(tmp_path, machine, None, {SIZE: 1})).startswith(said)

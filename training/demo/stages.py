@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from . import config, files
+from .around import SORTS, Around, take_around
 from .autoencoder import AutoencoderTask, begin, decode, seal, spread, trained
 from .context import LARGE, SIZE, Context
 from .fresh import fresh
@@ -23,7 +24,6 @@ from .optimiser import load_mean
 from .parts import SEED, base_models, begun_blocks, sealed, trained_base, words
 from .rooms import FIRST_SEED, HELD_OUT, render_rooms
 from .sheets import save_sheet
-from .spheres import Spheres, take_sphere
 from .taking import Eye, take_scenes
 from .together import Together
 from .unet import UnetTask
@@ -32,11 +32,11 @@ from .walks import Walks, take_walk
 ROOMS = {SIZE: 6000, LARGE: 300}
 HELD_OUT_ROOMS = {SIZE: len(HELD_OUT), LARGE: 8}
 STEPS = {"autoencoder": 8000, "unet": 1400, "together": 5000, "decoder": 9000}
-WALKS, SPHERES, HELD_OUT_SCENES = 700, 3000, 32
+WALKS, HELD_OUT_SCENES = 700, 32
 SEALING_VIEWS = 512
 # Seconds a room or step, measured on one core with AMX.
-EACH = {"rooms": 0.05, "autoencoder": 0.3, "latents": 0.16, "unet": 1.3, "walks": 0.2, "spheres": 0.15, "together": 2.0}
-EACH["decoder"] = 0.25
+EACH = {"rooms": 0.05, "autoencoder": 0.3, "latents": 0.16, "unet": 1.3, "walks": 0.2, "spheres": 0.15, "fine": 0.5}
+EACH |= {"together": 2.0, "decoder": 0.25}
 WITHOUT_BF16 = 8  # times as long
 
 _log = logging.getLogger(__name__)
@@ -120,12 +120,17 @@ def unet(context: Context) -> None:
 
 def walks(context: Context) -> None:
     """Renders and encodes walks through rooms, for depth."""
-    _take(context, "walks", take_walk, WALKS)
+    _take(context, "walks", take_walk, SIZE, WALKS)
 
 
 def spheres(context: Context) -> None:
-    """Renders and encodes what is seen all around, up and down too, for full spheres."""
-    _take(context, "spheres", take_sphere, SPHERES)
+    """Renders and encodes full spheres."""
+    _take_around(context, "spheres")
+
+
+def fine(context: Context) -> None:
+    """Renders and encodes rings of finer views."""
+    _take_around(context, "fine")
 
 
 def together(context: Context) -> None:
@@ -151,8 +156,8 @@ def together(context: Context) -> None:
         options=context.host.options,
         walks=Walks.read(context.folder / "walks-rooms"),
         held_out_walks=Walks.read(context.folder / "walks-held-out"),
-        spheres=Spheres.read(context.folder / "spheres-rooms"),
-        held_out_spheres=Spheres.read(context.folder / "spheres-held-out"),
+        around={sort: Around.read(context.folder / f"{sort}-rooms", sort) for sort in SORTS},
+        held_out_around={sort: Around.read(context.folder / f"{sort}-held-out", sort) for sort in SORTS},
         decode=_decoder(context, module),
         sheet=sheet,
     )
@@ -166,6 +171,7 @@ STAGES: dict[str, Callable[[Context], None]] = {
     "unet": unet,
     "walks": walks,
     "spheres": spheres,
+    "fine": fine,
     "together": together,
     "decoder": decoder,
 }
@@ -176,18 +182,23 @@ def estimate(stage: str, context: Context) -> str:
     if stage not in EACH:
         return ""
     rooms = stage not in STEPS
-    scenes = {"walks": WALKS, "spheres": SPHERES}.get(stage) or context.rooms[SIZE]
-    count = scenes if rooms else context.steps or STEPS[stage]
+    scenes = {"walks": WALKS} | {sort: of.rooms for sort, of in SORTS.items()}
+    count = scenes.get(stage, context.rooms[SIZE]) if rooms else context.steps or STEPS[stage]
     on_cpu = context.machine.device.type == "cpu"
     slower = WITHOUT_BF16 if not rooms and on_cpu and context.machine.dtype is torch.float32 else 1
     seconds = (not rooms and context.seconds) or count * EACH[stage] * slower
     less = "" if on_cpu or rooms else " on a CPU, and less here"
-    noun = stage if stage in ("walks", "spheres") else "rooms" if rooms else "steps"
+    noun = "walks" if stage == "walks" else "rooms" if rooms else "steps"
     return f"{count} {noun}, about {seconds / 60:.0f} min in all{less}"
 
 
-def _take(context: Context, name: str, take: Callable[[Eye, int], dict], count: int) -> None:
-    eye = Eye(SIZE, Encoder(sealed(context), context.machine), words(context), context.host.tokens)
+def _take_around(context: Context, sort: str) -> None:
+    of = SORTS[sort]
+    _take(context, sort, lambda eye, seed: take_around(eye, of.cameras, seed), of.size, of.rooms)
+
+
+def _take(context: Context, name: str, take: Callable[[Eye, int], dict], size: int, count: int) -> None:
+    eye = Eye(size, Encoder(sealed(context), context.machine), words(context), context.host.tokens)
     for of, first, wanted in (("held-out", 0, HELD_OUT_SCENES), ("rooms", FIRST_SEED, count)):
         said = _every(1, f"{of}: %d of {wanted} {name} are encoded")
         take_scenes(context.folder / f"{name}-{of}", range(first, first + wanted), partial(take, eye), said)

@@ -19,20 +19,18 @@ from ...geometry.layouts import ring
 from ..run import Geometries, Geometry, Run
 from ..samples import known_ends
 from . import diffusion
+from .around import SORTS, Around
 from .fused import fuse_blocks
 from .kinds import draw_kind
 from .latents import Latents
 from .parts import learning_together
 from .rooms import FOV_DEG
-from .spheres import Spheres, sphere_views
 from .unet import CFG, SAMPLER_STEPS, SHORTENED, WITHOUT_CAPTION, UnetTask
 from .walks import Walks
 
 VIEWS, SCENES = 8, 8  # of a scene; scenes in a step
 ALONE = 0.1  # of the steps are on single views
 BESIDE = 0.4  # of the given pictures reach into the views beside theirs
-ALL_AROUND, SPHERES = 0.25, 4  # of panorama's steps are on full spheres; these in a step
-SPHERE = "sphere"  # how panorama's full spheres are called
 LOOKED_AT = 2  # panoramas that are painted to look how it goes
 
 
@@ -40,7 +38,7 @@ class Scenes(NamedTuple):
     """P scenes of V views as P V rows.
 
     clean: (P V, 4, h, w). extra: (P V, k, h, w), what follows the noisy latents. rows: (P V, 77).
-    geometry: of each scene. condition: (V, 5, h, w) of each, or None.
+    geometry: of each scene. condition: (V, 5, h, w) of each, or None. timesteps: below which noise is drawn.
     """
 
     clean: torch.Tensor
@@ -48,6 +46,7 @@ class Scenes(NamedTuple):
     rows: torch.Tensor
     geometry: list[Geometry]
     condition: list[torch.Tensor | None]
+    timesteps: int = diffusion.STEPS
 
 
 class Apart:
@@ -64,8 +63,8 @@ class Apart:
 class Together(UnetTask):
     """Trains `shared`, `text` and `blocks`, the CAA of each kind (of several, where they share it).
 
-    options: what the UNet of the host is told of a run. walks: depth's scenes. spheres: of panorama's scenes some.
-    Nothing is learnt from what is held out.
+    options: what the UNet of the host is told of a run. walks: depth's scenes. around: further
+    ones of panorama, by their sort. Nothing is learnt from what is held out.
     """
 
     def __init__(
@@ -75,8 +74,8 @@ class Together(UnetTask):
         options: Callable[[object], dict],
         walks: Walks,
         held_out_walks: Walks,
-        spheres: Spheres,
-        held_out_spheres: Spheres,
+        around: Mapping[str, Around],
+        held_out_around: Mapping[str, Around],
         held_out: Latents,
         captions: Sequence[Sequence[str]],
         decode: Callable[[torch.Tensor], torch.Tensor],
@@ -87,10 +86,11 @@ class Together(UnetTask):
         self.blocks = self.machine.place(fuse_blocks(nn.ModuleDict(dict(blocks))))
         self.all_captions, self.options, self.decode, self.sheet = captions, options, decode, sheet
         self.walks, self.held_out_walks, self.held_out_rings = walks, held_out_walks, held_out
-        self.spheres, self.held_out_spheres = spheres, held_out_spheres
+        self.around, self.held_out_around = around, held_out_around
         self.optimiser = self._optimiser(learning_together(self.shared, self.text, self.blocks))
         size = self.grey.shape[-1] * 8
-        self.ring, self.sphere = Geometry(ring(VIEWS, FOV_DEG, size, size)), Geometry(sphere_views(size))
+        self.ring = Geometry(ring(VIEWS, FOV_DEG, size, size))
+        self.geometry_around = {sort: Geometry(of.cameras) for sort, of in SORTS.items()}
         self._geometries = Geometries(kept=len(walks.cameras) + len(held_out_walks.cameras))
 
     def loss(self, random: torch.Generator, step: int) -> torch.Tensor:
@@ -105,16 +105,17 @@ class Together(UnetTask):
             chosen = torch.randint(len(self.walks.cameras), (SCENES,), generator=random)
             known = (torch.rand(SCENES, generator=random) < 0.5).tolist()
             scenes = self.walked(self.walks, chosen.tolist(), known)
-        elif kind == "panorama" and torch.rand((), generator=random) < ALL_AROUND:
-            chosen = torch.randint(len(self.spheres.clean), (SPHERES,), generator=random)
-            scenes = self.around(self.spheres, chosen, torch.rand(SPHERES, generator=random) < SHORTENED)
+        elif kind == "panorama" and (sort := _drawn_sort(random)):
+            count = SORTS[sort].at_once
+            chosen = torch.randint(len(self.around[sort].clean), (count,), generator=random)
+            short = torch.rand(count, generator=random) < SHORTENED
+            scenes = self.scenes_around(sort, self.around[sort], chosen, short)
         else:
             rooms = torch.randint(len(self.data.clean), (SCENES,), generator=random)
             first = torch.randint(self.data.clean.shape[1], (SCENES,), generator=random)
             beside = torch.rand(SCENES, generator=random) < BESIDE
-            scenes = self.rings(
-                kind, self.data, rooms, first, (torch.rand(SCENES, generator=random) < SHORTENED), beside
-            )
+            short = torch.rand(SCENES, generator=random) < SHORTENED
+            scenes = self.rings(kind, self.data, rooms, first, short, beside)
         rows = scenes.rows.clone()
         count = len(scenes.geometry)
         rows.view(count, -1, rows.shape[-1])[torch.rand(count, generator=random) < WITHOUT_CAPTION] = self.empty
@@ -151,11 +152,13 @@ class Together(UnetTask):
             extra = torch.cat((mask, given), 1)
         return Scenes(clean, extra, rows, [self.ring] * count, [None] * count)
 
-    def around(self, spheres: Spheres, chosen: torch.Tensor, short: torch.Tensor) -> Scenes:
-        """Full spheres (P,) of those that there are; of some (P,) bool the captions are shortened."""
-        clean = spheres.clean[chosen].float().flatten(0, 1)
-        rows = spheres.rows[chosen, :, short.long()].long().flatten(0, 1)
-        return Scenes(clean, clean[:, :0], rows, [self.sphere] * len(chosen), [None] * len(chosen))
+    def scenes_around(self, sort: str, data: Around, chosen: torch.Tensor, short: torch.Tensor) -> Scenes:
+        """Those of a sort (P,) that are chosen; of some (P,) bool the captions are shortened."""
+        clean = data.clean[chosen].float().flatten(0, 1)
+        rows = data.rows[chosen, :, short.long()].long().flatten(0, 1)
+        count = len(chosen)
+        geometry = [self.geometry_around[sort]] * count
+        return Scenes(clean, clean[:, :0], rows, geometry, [None] * count, SORTS[sort].timesteps)
 
     def walked(self, walks: Walks, chosen: Sequence[int], known: Sequence[bool]) -> Scenes:
         """Walks, of some of which both ends are known."""
@@ -170,13 +173,13 @@ class Together(UnetTask):
         """Held-out losses with and without blocks, Overlap PSNR of what is painted, and sheets of it."""
         said = []
         with torch.no_grad():
-            for shown in (*self.blocks, SPHERE):
-                kind = "panorama" if shown == SPHERE else shown
+            for shown in (*self.blocks, *SORTS):
+                kind = "panorama" if shown in SORTS else shown
                 scenes = self._held_out_scenes(shown, 8)
                 losses = (self._error(kind, scenes, torch.Generator().manual_seed(0), with_) for with_ in (True, False))
                 said.append(f"{shown} loss {next(losses):.4f}, without blocks {next(losses):.4f}")
                 scenes = self._held_out_scenes(shown, LOOKED_AT)
-                for with_blocks in (True, False):
+                for with_blocks in (True, False) if scenes.timesteps == diffusion.STEPS else ():
                     pictures = self.decode(self.painted(kind, scenes, with_blocks))
                     name = f"{shown}{'' if with_blocks else '-alone'}-{step:06d}"
                     self.sheet(name, pictures, self._captions_of(shown) if with_blocks else ())
@@ -198,7 +201,8 @@ class Together(UnetTask):
 
     def _error(self, kind: str, scenes: Scenes, random: torch.Generator, with_blocks: bool) -> torch.Tensor:
         views = len(scenes.clean) // len(scenes.geometry)
-        timesteps = diffusion.stratified(len(scenes.geometry), random).repeat_interleave(views)
+        timesteps = diffusion.stratified(len(scenes.geometry), random) * scenes.timesteps // diffusion.STEPS
+        timesteps = timesteps.repeat_interleave(views)
         noise = torch.randn(scenes.clean.shape, generator=random)
         x = torch.cat((diffusion.noisy(scenes.clean, noise, timesteps), scenes.extra), 1)
         predicted = self._noise(kind, x, timesteps, scenes.rows, self._told(kind, scenes, 1, with_blocks))
@@ -220,16 +224,16 @@ class Together(UnetTask):
     def _held_out_scenes(self, kind: str, count: int) -> Scenes:
         if kind == "depth":
             return self.walked(self.held_out_walks, range(count), [number % 2 == 1 for number in range(count)])
-        if kind == SPHERE:
+        if kind in SORTS:
             whole = torch.zeros(count, dtype=torch.bool)
-            return self.around(self.held_out_spheres, torch.arange(count), whole)
+            return self.scenes_around(kind, self.held_out_around[kind], torch.arange(count), whole)
         return self.rings(kind, self.held_out_rings, torch.arange(count), torch.zeros(count, dtype=torch.long))
 
     def _captions_of(self, kind: str) -> list[str]:
         if kind == "depth":
             return [text for said in self.held_out_walks.captions[:LOOKED_AT] for text in said]
-        if kind == SPHERE:
-            return [text for said in self.held_out_spheres.captions[:LOOKED_AT] for text in said]
+        if kind in SORTS:
+            return [text for said in self.held_out_around[kind].captions[:LOOKED_AT] for text in said]
         return [said[view] for said in self.all_captions[:LOOKED_AT] for view in range(0, 2 * VIEWS, 2)]
 
     def _psnr(self, pictures: torch.Tensor, scenes: Scenes) -> float:
@@ -238,3 +242,13 @@ class Together(UnetTask):
         each = zip(views.chunk(len(scenes.geometry)), scenes.geometry, strict=True)
         found = [agreement(part, geometry.cameras).psnr for part, geometry in each]
         return sum(found) / len(found)
+
+
+def _drawn_sort(random: torch.Generator) -> str | None:
+    """One of SORTS, by their shares; None: rings of the usual views."""
+    drawn, most = torch.rand((), generator=random).item(), 0.0
+    for name, sort in SORTS.items():
+        most += sort.share
+        if drawn < most:
+            return name
+    return None

@@ -13,7 +13,7 @@ from mvdiffusion_pack.scenes.render import render
 from mvdiffusion_pack.scenes.room import random_room
 from mvdiffusion_pack.scenes.viewpoints import panorama_cameras
 from mvdiffusion_pack.training.demo import taking
-from mvdiffusion_pack.training.demo.spheres import Spheres, sphere_views, take_sphere
+from mvdiffusion_pack.training.demo.around import SORTS, Around, take_around
 from mvdiffusion_pack.training.demo.taking import Eye, read_scenes, take_scenes
 from mvdiffusion_pack.training.demo.text import Words
 from mvdiffusion_pack.training.demo.walks import Walks, take_walk
@@ -51,28 +51,25 @@ def test_a_killed_run_goes_on_with_the_chunk_that_it_lacks(tmp_path, monkeypatch
     assert read["captions"] == [["5"], ["6"], ["7"], ["8"], ["9"]]
 
 
-@pytest.mark.parametrize(("read", "stage"), [(Walks.read, "walks"), (Spheres.read, "spheres")])
-def test_an_empty_folder_names_the_stage_that_fills_it(tmp_path, read, stage):
+@pytest.mark.parametrize("stage", ["walks", *SORTS])
+def test_an_empty_folder_names_the_stage_that_fills_it(tmp_path, stage):
     with pytest.raises(ValueError, match=f"run the stage '{stage}' first"):
-        read(tmp_path)
+        Walks.read(tmp_path) if stage == "walks" else Around.read(tmp_path, stage)
 
 
 def test_a_sphere_shows_ceiling_above_and_floor_below(tmp_path):
-    taken = take_sphere(eye(), 0)
+    cameras = sphere(8, 90.0, 32, 32)
+    taken = take_around(eye(), cameras, 0)
     assert taken["clean"].shape == (14, 4, 4, 4)
     up, down = taken["captions"][8:11], taken["captions"][11:]
     floor = random_room(0).names[1]
     assert not any(floor in caption for caption in up)
     assert all(floor in caption for caption in down)
-    take_scenes(tmp_path, range(2), lambda seed: take_sphere(eye(), seed), lambda count: None)
-    spheres = Spheres.read(tmp_path)
+    take_scenes(tmp_path, range(2), lambda seed: take_around(eye(), cameras, seed), lambda count: None)
+    spheres = Around.read(tmp_path, "spheres")
     assert torch.equal(spheres.clean[0], taken["clean"])
     assert spheres.captions[0] == taken["captions"]
     assert spheres.rows.shape == (2, 14, 2, 77)
-
-
-def test_the_cameras_of_spheres_are_the_packs():
-    assert torch.equal(sphere_views(32).cam_to_world, sphere(8, 90.0, 32, 32).cam_to_world)
 
 
 def test_a_walk_is_rendered_with_its_depth(tmp_path):

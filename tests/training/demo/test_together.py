@@ -9,13 +9,13 @@ from mvdiffusion_pack.geometry.posed import PosedViews
 from mvdiffusion_pack.scenes.paths import walk
 from mvdiffusion_pack.scenes.render import render
 from mvdiffusion_pack.scenes.room import random_room
-from mvdiffusion_pack.training.demo import config, together
+from mvdiffusion_pack.training.demo import config, diffusion, together
+from mvdiffusion_pack.training.demo.around import SORTS, Around
 from mvdiffusion_pack.training.demo.context import Context
 from mvdiffusion_pack.training.demo.fresh import fresh
 from mvdiffusion_pack.training.demo.latents import Latents
 from mvdiffusion_pack.training.demo.machine import this_machine
 from mvdiffusion_pack.training.demo.parts import begun_blocks
-from mvdiffusion_pack.training.demo.spheres import Spheres
 from mvdiffusion_pack.training.demo.text import TextEncoder, Words
 from mvdiffusion_pack.training.demo.together import VIEWS, Together
 from mvdiffusion_pack.training.demo.unet import Shared
@@ -56,11 +56,15 @@ def walks() -> Walks:
     return Walks(clean, inputs, rows, cameras, [["a room"] * VIEWS] * SCENES)
 
 
-def spheres() -> Spheres:
+def around() -> dict[str, Around]:
     """Every latent of a view holds the number of the view; every token tells a whole caption from a shortened one."""
-    clean = torch.arange(14.0)[None, :, None, None, None].expand(ROOMS, 14, 4, 8, 8)
-    rows = torch.arange(2)[None, None, :, None].expand(ROOMS, 14, 2, 77)
-    return Spheres(clean.half(), rows.short(), [["a room"] * 14] * ROOMS)
+    made = {}
+    for name, sort in SORTS.items():
+        views, side = sort.cameras.views, sort.size // 8
+        clean = torch.arange(float(views))[None, :, None, None, None].expand(ROOMS, views, 4, side, side)
+        rows = torch.arange(2)[None, None, :, None].expand(ROOMS, views, 2, 77)
+        made[name] = Around(clean.half(), rows.short(), [["a room"] * views] * ROOMS)
+    return made
 
 
 @pytest.fixture
@@ -91,8 +95,8 @@ def task(comfy, monkeypatch, tmp_path) -> Together:
         options=host.options,
         walks=taken,
         held_out_walks=taken,
-        spheres=spheres(),
-        held_out_spheres=spheres(),
+        around=around(),
+        held_out_around=around(),
         decode=lambda latents: latents,
         sheet=lambda *given: None,
     )
@@ -119,27 +123,43 @@ def test_of_a_walk_both_ends_are_known_or_none(task):
     torch.testing.assert_close(scenes.condition[0][7, :4], task.walks.clean[1, 7].float())
 
 
-def test_a_sphere_is_all_its_views_and_either_caption(task):
-    scenes = task.around(task.spheres, torch.tensor([2, 0]), torch.tensor([False, True]))
-    assert scenes.clean[:, 0, 0, 0].tolist() == [*range(14)] * 2
-    assert scenes.rows[:, 0].tolist() == [0] * 14 + [1] * 14
-    assert [geometry.cameras.views for geometry in scenes.geometry] == [14, 14]
+@pytest.mark.parametrize(("sort", "views"), [("spheres", 14), ("fine", 8)])
+def test_a_scene_around_is_all_its_views_and_either_caption(task, sort, views):
+    scenes = task.scenes_around(sort, task.around[sort], torch.tensor([2, 0]), torch.tensor([False, True]))
+    assert scenes.clean[:, 0, 0, 0].tolist() == [*range(views)] * 2
+    assert scenes.rows[:, 0].tolist() == [0] * views + [1] * views
+    assert [geometry.cameras.views for geometry in scenes.geometry] == [views, views]
 
 
-def test_panoramas_are_rings_and_now_and_then_spheres(task):
+def test_panoramas_are_of_all_sorts_by_their_shares():
     random = torch.Generator().manual_seed(0)
-    views = [task.drawn_scenes("panorama", random).geometry[0].cameras.views for _ in range(40)]
-    assert set(views) == {8, 14}
-    assert 4 <= views.count(14) <= 16  # of 10 on average
+    drawn = [together._drawn_sort(random) for _ in range(2000)]
+    for sort, of in SORTS.items():
+        assert drawn.count(sort) / 2000 == pytest.approx(of.share, abs=0.03)
+    assert set(drawn) == {None, *SORTS}
 
 
-@pytest.mark.parametrize("around", [0.0, 1.0])
-def test_a_scenes_views_lose_their_captions_together(task, monkeypatch, around):
-    monkeypatch.setattr(together, "ALL_AROUND", around)
+@pytest.mark.parametrize("sort", [None, *SORTS])
+def test_a_scenes_views_lose_their_captions_together(task, monkeypatch, sort):
+    monkeypatch.setattr(together, "_drawn_sort", lambda random: sort)
     monkeypatch.setattr(together, "WITHOUT_CAPTION", 1.0)
     scenes = task.drawn_scenes("panorama", torch.Generator().manual_seed(0))
     assert (scenes.rows == task.empty.cpu()).all()
     assert len(scenes.rows) == len(scenes.clean)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_noise_is_drawn_below_the_timestep_of_the_sort(task, monkeypatch, sort):
+    seen = []
+    monkeypatch.setattr(diffusion, "noisy", lambda clean, noise, timesteps: (seen.append(timesteps), noise)[1])
+    count = SORTS[sort].at_once
+    scenes = task.scenes_around(sort, task.around[sort], torch.zeros(count).long(), torch.zeros(count).bool())
+    with torch.no_grad():
+        for seed in range(4):
+            task._error("panorama", scenes, torch.Generator().manual_seed(seed), with_blocks=False)
+    drawn = torch.cat(seen)
+    assert 0.5 * SORTS[sort].timesteps < drawn.max() < SORTS[sort].timesteps
+    assert all(len(set(part.tolist())) == 1 for part in drawn.split(SORTS[sort].cameras.views))
 
 
 @pytest.mark.parametrize("kind", ["panorama", "outpainting", "depth"])
