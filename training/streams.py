@@ -1,7 +1,7 @@
 """Random numbers by counting: each sample of each step has a stream of its own.
 
 What is drawn for a sample depends on the seed and on its number alone: not on the process that draws it, nor on what
-was drawn before. A resumed run goes on bit by bit, also with another number of processes, and the state of all random
+was drawn before. A resumed run goes on bit for bit, also with another number of processes, and the state of all random
 numbers is the seed and the step.
 """
 

@@ -43,7 +43,7 @@ def fit(frame: Frame, width: int, height: int) -> Frame:
     """The frame at `width` x `height` pixels: its middle, cropped to that aspect and resized.
 
     Each depth is that of the one pixel nearest to the new pixel's centre, since a mean of two surfaces lies on neither.
-    The image is resized without aliasing, the intrinsics follow. At its own size a frame stays as it is, bit by bit.
+    The image is resized without aliasing, the intrinsics follow. At its own size a frame stays as it is, bit for bit.
     Raises InputError for an image of other proportions than the depth map's.
     """
     _check_proportions(frame)

@@ -31,7 +31,7 @@ def write_sequence(
 
     Where `folder` exists already, the first free of folder_2, folder_3, ... is taken. Frames are called as the views.
     images: (V, H, W, 3 or 4) in 0..1 with the views' proportions. format: one of FORMATS. prompts: V, or none.
-    What `read_frames` then gives has the same poses and intrinsics, bit by bit; depth is rounded to millimetres, and
+    What `read_frames` then gives has the same poses and intrinsics, bit for bit; depth is rounded to millimetres, and
     none beyond 65.535 m; images are rounded to 8 bits.
     Raises InputError for images and prompts that do not fit the views, and for views that no numbers tell apart.
     """

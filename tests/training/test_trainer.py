@@ -1,4 +1,4 @@
-"""The training loop on a small UNet: it learns, resumes bit by bit, and stops as it should."""
+"""The training loop on a small UNet: it learns, resumes bit for bit, and stops as it should."""
 
 from __future__ import annotations
 
