@@ -46,7 +46,7 @@ def check_base(model, kind: Kind) -> None:
     if model.get_additional_models_with_key("multigpu"):
         raise InputError(
             "model is split over several cards, and the graph trains on one: remove the multi-GPU node, or train on "
-            "all of them with torchrun and scripts/train.py."
+            "all of them with torchrun and scripts/train.py of the pack's repository."
         )
     schedule_of(model)
 
