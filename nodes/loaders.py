@@ -37,12 +37,11 @@ def register_models_folder() -> None:
     folder_paths.folder_names_and_paths[FOLDER][1].update(folder_paths.supported_pt_extensions)
 
 
-def _checkpoint() -> io.Combo.Input:
+def _checkpoint(others: str = "") -> io.Combo.Input:
     return io.Combo.Input(
         "checkpoint",
         options=folder_paths.get_filename_list(FOLDER) or [NO_FILE],
-        tooltip="A file in models/mvdiffusion: one of the authors' checkpoints as it is, or a file from Save "
-        "MVDiffusion.",
+        tooltip=f"A file in models/mvdiffusion: one of the authors' checkpoints as it is{others}.",
     )
 
 
@@ -99,13 +98,17 @@ class LoadMVDiffusion(io.ComfyNode):
         return schema(
             node_id="MVDiffusionLoad",
             display_name="Load MVDiffusion",
-            description="Puts MVDiffusion's correspondence-aware attention into a Stable Diffusion 2 MODEL, so that "
+            description="Puts MVDiffusion's correspondence-aware attention into a Stable Diffusion MODEL, so that "
             "views sampled together agree. LoRAs and ControlNets go before or after it. Depth weights bring their own "
             "UNet.",
             search_aliases=["panorama", "multi-view", "caa", "correspondence"],
             inputs=[
-                io.Model.Input("model", tooltip="Stable Diffusion 2 (512-base), from ComfyUI's own loader."),
-                _checkpoint(),
+                io.Model.Input(
+                    "model",
+                    tooltip="From ComfyUI's own loader: Stable Diffusion 2 (512-base) for the authors' files, "
+                    "for others the base that they were trained on.",
+                ),
+                _checkpoint(", or a file from Save MVDiffusion"),
                 _strength(),
                 _attention(),
             ],
@@ -225,7 +228,7 @@ class SaveMVDiffusion(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="mvdiffusion/mvdiffusion",
-                    tooltip="Folder and name in the output folder.",
+                    tooltip="Folder and name in the output folder. Tokens are filled in, such as %date:yyyy-MM-dd%.",
                 ),
                 io.Combo.Input(
                     "dtype",
