@@ -121,7 +121,7 @@ def _learning() -> list[io.Input]:
             max=1.0,
             step=1e-7,
             round=False,
-            tooltip="Published: 0.0002. It falls to 0 along a cosine.",
+            tooltip="Published: 0.0002. It falls along a cosine, to 0.0000001.",
         ),
         io.Int.Input(
             "seed",
