@@ -87,7 +87,7 @@ def read_picture(path: Path) -> torch.Tensor:
 
 def _caption_of(path: Path) -> str:
     text = path.with_suffix(".txt")
-    return text.read_text(encoding="utf-8", errors="replace") if text.is_file() else ""
+    return text.read_text(encoding="utf-8-sig", errors="replace") if text.is_file() else ""
 
 
 def _checked_lines(names: Sequence[str], captions: Sequence[str], views: int) -> list[tuple[str, ...]]:

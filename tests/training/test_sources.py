@@ -191,6 +191,11 @@ def test_folder_of_panoramas_with_captions(tmp_path):
     assert found[1].picture().shape == (64, 128, 3) and found[1].picture()[0, 0].tolist() == [1, 0, 0]
 
 
+def test_captions_begin_behind_the_mark_that_windows_editors_write(tmp_path):
+    write(tmp_path, "a.png", caption="\ufeffa hall")
+    assert panoramas_in_folder(tmp_path, 4, pytest.fail)[0].captions == ("a hall",)
+
+
 def test_unreadable_files_of_a_folder_are_named_and_left_out(tmp_path):
     write(tmp_path, "good.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
