@@ -26,16 +26,13 @@ EPSILON = 1e-6  # metres, added to z before it divides
 
 
 def depth_correspondences(
-    cameras: Cameras, depth: torch.Tensor, height: int, width: int, neighbours: list[list[int]] | None = None
+    cameras: Cameras, depth: torch.Tensor, height: int, width: int, neighbours: list[list[int]]
 ) -> Correspondences:
     """Correspondences of V posed views at features `height` x `width` under the cameras' images.
 
-    neighbours: whom each view attends to, where that is known; else those that overlap it by more than MIN_OVERLAP.
-    Raises InputError for depth of another shape than the cameras'.
+    neighbours: whom each view attends to. Raises InputError for depth of another shape than the cameras'.
     """
     _check(cameras, depth)
-    if neighbours is None:
-        neighbours = depth_neighbours(depth_overlaps(cameras, depth))
     features = Features.of(cameras, height, width)
     pairs, tables = [], []
     for view, key_views in enumerate(neighbours):
@@ -56,16 +53,11 @@ def depth_neighbours(overlaps: torch.Tensor, min_overlap: float = MIN_OVERLAP) -
     return neighbours
 
 
-def depth_overlaps(cameras: Cameras, depth: torch.Tensor) -> torch.Tensor:
-    """(V, V) overlaps of all pairs of views, symmetric, 0..1: those of `depth_overlap`; 1 of a view with itself.
+class DepthOverlaps:
+    """How much the views of a sequence overlap: each pair is computed when it is first asked for, and then kept.
 
     Raises InputError for depth of another shape than the cameras'.
     """
-    return DepthOverlaps(cameras, depth).of(range(cameras.views))
-
-
-class DepthOverlaps:
-    """How much the views of a sequence overlap: each pair is computed when it is first asked for, and then kept."""
 
     def __init__(self, cameras: Cameras, depth: torch.Tensor) -> None:
         _check(cameras, depth)
@@ -74,8 +66,9 @@ class DepthOverlaps:
             self._shares = torch.full((cameras.views, cameras.views), torch.nan, dtype=torch.float64).fill_diagonal_(1)
 
     def of(self, views: Sequence[int], progress: Callable[[int, int], None] | None = None) -> torch.Tensor:
-        """(n, n) overlaps of some of the views, in that order; a tensor of the caller's own.
+        """(n, n) overlaps of some of the views, in that order, each with each; a tensor of the caller's own.
 
+        Symmetric, 0..1: those of `depth_overlap`; 1 of a view with itself.
         progress: is told of how many views the missing overlaps are computed, and of how many there are any. It may
             raise, to stop.
         """

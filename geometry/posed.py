@@ -73,7 +73,7 @@ class PosedViews(Cameras):
 
     @property
     def overlaps(self) -> torch.Tensor:
-        """(V, V) float64 `depth_overlaps` of all pairs. Each pair is computed once per sequence, for all its parts."""
+        """(V, V) float64 `depth_overlap` of all pairs. Each pair is computed once per sequence, for all its parts."""
         return self.compared()
 
     def compared(self, progress: Callable[[int, int], None] | None = None) -> torch.Tensor:

@@ -7,9 +7,10 @@ import torch
 from golden_model import case
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from overlaps import correspondences, depth_overlaps
 
 from mvdiffusion_pack.geometry.cameras import Cameras, intrinsics_from_fov, pixel_grid, rotation_from_angles
-from mvdiffusion_pack.geometry.correspondence import Correspondences, Pair
+from mvdiffusion_pack.geometry.correspondence import Correspondences
 from mvdiffusion_pack.geometry.depth import (
     NO_DEPTH,
     NO_POINT,
@@ -18,7 +19,6 @@ from mvdiffusion_pack.geometry.depth import (
     depth_hints,
     depth_neighbours,
     depth_overlap,
-    depth_overlaps,
     depth_projection,
     inverse_depth,
     lift,
@@ -100,7 +100,7 @@ def test_overlapping_views_are_the_recorded_ones(name):
 
 def test_recorded_view_that_overlaps_no_other_reads_the_one_before_it():
     cameras, depth = recorded("depth_odd")
-    corr = depth_correspondences(cameras, depth, 3, 3)
+    corr = correspondences(cameras, depth, 3, 3)
     assert not case("depth_odd")["overlap_mask"][0, 3, :3].any()
     assert [(pair.query_view, pair.key_view) for pair in corr.pairs] == [(0, 1), (1, 0), (1, 2), (2, 1), (3, 2)]
     assert not corr.tables[-1].valid.any()
@@ -129,7 +129,7 @@ def published_samples(cameras: Cameras, depth: torch.Tensor, view: int, key_view
 @any_case
 def test_samples_of_the_recorded_scenes(name, stride):
     cameras, depth = recorded(name)
-    corr = depth_correspondences(cameras, depth, *features(cameras, stride))
+    corr = correspondences(cameras, depth, *features(cameras, stride))
     for view in range(cameras.views):
         pairs = [pair for pair in corr.pairs if pair.query_view == view]
         samples = [published_samples(cameras, depth, view, pair.key_view, stride) for pair in pairs]
@@ -155,7 +155,7 @@ def test_flat_wall_is_found_where_it_was_moved_to(size, x, y, z, distance):
     """The second camera stands (x, y, z) beside the first one and looks the same way: at a wall before both."""
     cameras = posed(size, (torch.eye(3), (0, 0, 0)), (torch.eye(3), (x, y, z)))
     wall = torch.tensor([distance, distance - z])[:, None, None].expand(2, cameras.height, cameras.width)
-    corr = depth_correspondences(cameras, wall, *features(cameras))
+    corr = correspondences(cameras, wall, *features(cameras))
     table = corr.tables[0]
     own, other = cameras.intrinsics
     middle = (torch.tensor(size, dtype=torch.float64) - 1) / 2
@@ -190,7 +190,7 @@ def test_points_carried_there_and_back_are_where_they_were(size, yaw, pitch, rol
 def test_views_in_one_place_see_each_pixel_at_itself(size, seed):
     cameras = same_place(size)
     depth = rough(cameras, seed)[:1].repeat(2, 1, 1)
-    corr = depth_correspondences(cameras, depth, *features(cameras))
+    corr = correspondences(cameras, depth, *features(cameras))
     pixels = query_pixels(cameras)
     column, row = pixels.long().unbind(-1)
     has_depth = depth[0, row, column] > 0
@@ -206,7 +206,7 @@ def test_points_behind_the_other_camera_are_not_seen():
     cameras = posed((64, 64), *[(rotation, (0, 0, 0)) for rotation in rotations])
     depth = rough(cameras)
     assert torch.equal(depth_overlaps(cameras, depth), torch.eye(2, dtype=torch.float64))
-    for table in depth_correspondences(cameras, depth, 8, 8).tables:
+    for table in correspondences(cameras, depth, 8, 8).tables:
         assert not table.valid.any() and torch.isfinite(table.coords).all()
 
 
@@ -214,7 +214,7 @@ def test_without_a_reading_at_either_end_a_sample_is_invalid_but_has_a_number():
     cameras = same_place((64, 64))
     depth = rough(cameras, missing=0)
     depth[1, :, :32] = 0
-    corr = depth_correspondences(cameras, depth, 8, 8)
+    corr = correspondences(cameras, depth, 8, 8)
     left = torch.arange(64) % 8 < 4
     for table in corr.tables:
         assert torch.equal(table.valid[:, 0], ~left)
@@ -229,7 +229,7 @@ def test_pixels_without_depth_do_not_lie_in_their_camera():
     depth = rough(cameras, missing=0)
     depth[0] = 0
     assert depth_overlap(cameras, depth, 0, 1) == 0
-    table = depth_correspondences(cameras, depth, 8, 8).tables[0]
+    table = correspondences(cameras, depth, 8, 8).tables[0]
     assert not table.valid.any()
     assert (table.coords == NO_POINT / STRIDE - 0.5).all()
 
@@ -237,13 +237,13 @@ def test_pixels_without_depth_do_not_lie_in_their_camera():
 @pytest.mark.parametrize("size", [(5, 7), (43, 21)])
 def test_feature_sizes_that_do_not_divide_the_images_work(size):
     cameras = same_place((192, 128))
-    corr = depth_correspondences(cameras, rough(cameras, missing=0), *size)
+    corr = correspondences(cameras, rough(cameras, missing=0), *size)
     assert all(table.valid.all() for table in corr.tables)
 
 
 def test_depth_of_another_size_is_refused():
     cameras = same_place((64, 128))
-    for function in (depth_overlaps, lambda *given: depth_correspondences(*given, 8, 4)):
+    for function in (depth_overlaps, lambda *given: depth_correspondences(*given, 8, 4, [[1], [0]])):
         with pytest.raises(InputError, match=r"\(2, 128, 64\).*not \(2, 64, 128\)"):
             function(cameras, torch.ones(2, 64, 128))
 
@@ -289,20 +289,12 @@ def test_neighbours_are_all_that_overlap_by_more_than_the_least_else_those_besid
 
 def test_one_view_has_no_pairs():
     cameras = same_place((64, 64), views=1)
-    assert depth_correspondences(cameras, rough(cameras), 8, 8).pairs == ()
+    assert correspondences(cameras, rough(cameras), 8, 8).pairs == ()
 
 
-def test_known_overlaps_change_nothing_and_the_least_is_heeded():
-    cameras, depth = recorded("depth_odd")
-    overlaps = depth_overlaps(cameras, depth)
-    known = depth_correspondences(cameras, depth, 3, 3, depth_neighbours(overlaps)).pairs
-    assert list(map(views_of, depth_correspondences(cameras, depth, 3, 3).pairs)) == list(map(views_of, known))
-    pairs = depth_correspondences(cameras, depth, 3, 3, depth_neighbours(overlaps, 0.2)).pairs
+def test_the_least_overlap_is_heeded():
+    pairs = correspondences(*recorded("depth_odd"), 3, 3, min_overlap=0.2).pairs
     assert [pair.key_view for pair in pairs if pair.query_view == 2] == [0, 1]
-
-
-def views_of(pair: Pair) -> tuple[int, int, int]:
-    return pair.query_view, pair.key_view, pair.table
 
 
 # ---- The position code

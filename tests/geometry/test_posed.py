@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from golden_model import case
+from overlaps import depth_overlaps
 
 from mvdiffusion_pack.geometry import depth
-from mvdiffusion_pack.geometry.depth import depth_overlaps
 from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.posed import PosedViews
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from overlaps import depth_overlaps
 from rooms import UNIT, described, pose, seen
 
 from mvdiffusion_pack.geometry.cameras import Cameras
-from mvdiffusion_pack.geometry.depth import depth_overlaps
 from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.sequence import da3
 from mvdiffusion_pack.geometry.sequence.da3 import da3_frames

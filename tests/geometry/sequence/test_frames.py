@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from overlaps import depth_overlaps
 from rooms import pose, seen, walk
 
 from mvdiffusion_pack.geometry.cameras import pixel_grid
-from mvdiffusion_pack.geometry.depth import depth_overlaps
 from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.sequence.frames import best_overlaps, fit, named_frames, posed_views
 
