@@ -16,6 +16,7 @@ from ..input_error import InputError
 from ..posed import PosedViews
 
 FOCAL_LENGTHS = 0.1, 10.0  # of the depth map's width: fields of view of 157 and 6 degrees
+NAMED = 12  # frames that a message names
 ASPECT_TOLERANCE = 0.02  # by which the proportions of picture and depth may differ; ScanNet's do by 0.004
 
 
@@ -102,10 +103,10 @@ def best_overlaps(cameras: PosedViews, progress: Callable[[int, int], None] | No
     return cameras.compared(progress).fill_diagonal_(0).amax(1)
 
 
-def named_frames(names: Sequence[str], most: int = 12) -> str:
-    """'frame 3', 'frames 3, 7', and of a longer list the first `most` and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"frame{'s' * (len(names) > 1)} {', '.join(names[:most])}{more}"
+def named_frames(names: Sequence[str]) -> str:
+    """'frame 3', 'frames 3, 7', and of a longer list the first NAMED and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"frame{'s' * (len(names) > 1)} {', '.join(names[:NAMED])}{more}"
 
 
 def described(skipped: dict[str, str]) -> str:

@@ -205,4 +205,4 @@ def test_full_size_pictures_are_not_kept(frames):
 def test_long_lists_of_frames_are_cut_short():
     assert named_frames(["3"]) == "frame 3"
     assert named_frames(["3", "12"]) == "frames 3, 12"
-    assert named_frames([str(number) for number in range(20)], most=3) == "frames 0, 1, 2 and 17 more"
+    assert named_frames([str(number) for number in range(20)]).endswith(" 9, 10, 11 and 8 more")
