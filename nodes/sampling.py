@@ -63,7 +63,8 @@ def _settings() -> list[io.Int.Input | io.Float.Input | io.Combo.Input]:
     ]
 
 
-def _windows(window: int) -> list[io.Int.Input]:
+def _windows(window: int, without: str = "all of them") -> list[io.Int.Input]:
+    """`window`, with its default, and `overlap`. without: what is denoised together where `window` is 0."""
     return [
         io.Int.Input(
             "window",
@@ -71,7 +72,7 @@ def _windows(window: int) -> list[io.Int.Input]:
             min=0,
             max=4096,
             optional=True,
-            tooltip="For depth sequences: how many views are denoised together; published: 12. 0: all of them.",
+            tooltip=f"For depth sequences: how many views are denoised together; published: 12. 0: {without}.",
         ),
         io.Int.Input(
             "overlap",
@@ -227,7 +228,7 @@ class InterpolateKeyframes(io.ComfyNode):
                 ),
                 io.Conditioning.Input("negative", tooltip="What the frames should not show: rows as in positive."),
                 *_settings(),
-                *_windows(12),
+                *_windows(12, "each gap as a whole"),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame; decode with VAE Decode.")],
         )
