@@ -8,6 +8,7 @@ the CPU. `Again` is a second queue over the same cameras, of which 512 MB may ha
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -37,6 +38,7 @@ def seconds(scene, latent: tuple[int, int], store) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     in_process.load_pack()
     from mvdiffusion_pack.caa.attention.kept import Kept
     from mvdiffusion_pack.geometry.layouts import ring, sphere

@@ -7,6 +7,7 @@ Needs both, and no ComfyUI. One thread: how work is shared out is another questi
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -98,6 +99,7 @@ def metrics() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     in_process.load_pack()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
