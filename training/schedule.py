@@ -34,7 +34,7 @@ class Schedule:
         return signal * latents + spread * noise
 
     def target(self, latents: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-        """What the UNet should predict there."""
+        """(N, 4, h, w), what the UNet should predict there."""
         if self.prediction == "eps":
             return noise
         signal, spread = self._shares(levels, latents)
@@ -43,7 +43,7 @@ class Schedule:
     def denoised(
         self, fed: torch.Tensor, predicted: torch.Tensor, levels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents and noise that a prediction stands for, of what the UNet was fed."""
+        """Latents and noise that a prediction stands for, of what the UNet was fed; all (N, 4, h, w)."""
         signal, spread = self._shares(levels, fed)
         if self.prediction == "eps":
             return (fed - spread * predicted) / signal, predicted

@@ -78,7 +78,7 @@ def _tiles(
 
 
 def cell_middles(angles: torch.Tensor, size: int) -> torch.Tensor:
-    """The angle in the middle of every `size` pixels; the last cell may be cut off."""
+    """(cells,) the angles in the middle of every `size` of (n,) pixels; the last cell may be cut off."""
     return angles[torch.arange(0, len(angles), size).add(size // 2).clamp_max(len(angles) - 1)]
 
 

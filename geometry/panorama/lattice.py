@@ -28,7 +28,7 @@ def half_reach(cameras: Cameras) -> float:
 
 
 def runs(marks: torch.Tensor) -> list[slice]:
-    """The runs of true in a row of marks; one that continues over the row's end comes as two."""
+    """The runs of true in a row of (n,) marks; one that continues over the row's end comes as two."""
     ends = torch.diff(F.pad(marks.int(), (1, 1))).nonzero().reshape(-1, 2)
     return [slice(first, last) for first, last in ends.tolist()]
 

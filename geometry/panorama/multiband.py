@@ -90,7 +90,7 @@ class Level:
         return _reduced(self.points.sample(self.pictures[view], view, *fine))
 
     def threshold(self, largest: torch.Tensor) -> torch.Tensor:
-        """The edge distance above which a view counts, where `largest` is the largest of all views.
+        """(...) the edge distances above which a view counts, where the largest of all views are (...) `largest`.
 
         It is `seam` smaller, but does not leave the view, beyond which there is only its border; save where all views
         end, and the nearest must count for OVERHANG.

@@ -43,7 +43,7 @@ class Overlay:
     border_deg: float = 5.0
 
     def opacity(self, distance: torch.Tensor) -> torch.Tensor:
-        """How opaque photos are at edge distances: 0 outside, 1 from their border on."""
+        """(...) how opaque photos are at (...) edge distances: 0 outside, 1 from their border on."""
         fade = min(math.sin(math.radians(self.border_deg)), half_reach(self.camera))
         return (distance / fade).clamp(0, 1) if fade else (distance > 0).to(distance)
 
