@@ -44,7 +44,7 @@ class PanoramaCameras(io.ComfyNode):
                     default=90.0,
                     min=1.0,
                     max=179.0,
-                    step=1.0,
+                    step=0.1,
                     tooltip="Horizontal field of view of each view in degrees. Neighbours should overlap by half. "
                     "A cube's faces are always 90 degrees wide.",
                 ),
@@ -69,7 +69,7 @@ class PanoramaCameras(io.ComfyNode):
                     default=0.0,
                     min=-360.0,
                     max=360.0,
-                    step=1.0,
+                    step=0.1,
                     tooltip="Where view 0 looks, in degrees to the right of the panorama's middle.",
                 ),
                 io.Float.Input(
@@ -77,7 +77,7 @@ class PanoramaCameras(io.ComfyNode):
                     default=0.0,
                     min=-90.0,
                     max=90.0,
-                    step=1.0,
+                    step=0.1,
                     tooltip="For a ring: how far its views look up (or down, if negative), in degrees.",
                 ),
                 io.String.Input(

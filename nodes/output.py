@@ -73,7 +73,7 @@ class SavePanorama(io.ComfyNode):
                     default=0.0,
                     min=-360.0,
                     max=360.0,
-                    step=1.0,
+                    step=0.1,
                     tooltip="Where viewers look first, in degrees to the right of the panorama's middle.",
                 ),
                 io.Mask.Input(

@@ -48,7 +48,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     base.add_argument("--cpu", action="store_true", help="leave the graphics cards alone")
 
     views = parser.add_argument_group("the views")
-    views.add_argument("--views", type=int, default=8, help="in a ring, or of each sample of sequences")
+    views.add_argument("--views", type=int, metavar="N", help="of a ring (8); depth: of each sample (12)")
     views.add_argument("--fov", type=float, default=90.0, help="horizontal, degrees")
     views.add_argument("--size", type=int, default=512, help="width of a view in pixels")
     views.add_argument("--height", type=int, metavar="PIXELS", help="if it is another than the width")
@@ -70,7 +70,10 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     run.add_argument("--validated", type=int, default=1, metavar="N", help="panoramas sampled at a validation")
     run.add_argument("--save-every", type=int, default=500, metavar="STEPS")
     run.add_argument("--unet-steps", type=int, default=0, metavar="STEPS", help="depth: of the UNet alone, first")
-    return parser.parse_args(given)
+    args = parser.parse_args(given)
+    if args.views is None:
+        args.views = 12 if args.kind == "depth" else 8
+    return args
 
 
 def check(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ..geometry.input_error import InputError, counted, there_are
+from ..geometry.panorama.panorama_files import as_large_as_panoramas
 from .panoramas import Panorama
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -58,10 +59,10 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
     sizes, unreadable = {}, []
     for path in paths:
         try:
-            with Image.open(path) as picture:
+            with as_large_as_panoramas(), Image.open(path) as picture:
                 picture.load()
                 sizes[path] = picture.size
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for damaged files
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, of damaged files
             unreadable.append(path.name)
             say(f"{path} cannot be read and is left out: {error}")
     if not sizes:
@@ -81,7 +82,7 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
 
 def read_picture(path: Path) -> torch.Tensor:
     """(H, W, 3) float32 in 0..1."""
-    with Image.open(path) as picture:
+    with as_large_as_panoramas(), Image.open(path) as picture:
         return torch.from_numpy(np.array(picture.convert("RGB"), dtype=np.float32) / 255)
 
 

@@ -34,7 +34,7 @@ def read_panorama(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 def _read(path: Path) -> tuple[np.ndarray, str]:
     """(h, w, 3 or 4) uint8 pixels and the XMP packet."""
     try:
-        with _as_large_as_panoramas(), Image.open(path) as picture:
+        with as_large_as_panoramas(), Image.open(path) as picture:
             return _pixels(picture), _xmp(picture)
     except UnidentifiedImageError:
         raise InputError("it is not a picture", "choose_picture") from None
@@ -45,7 +45,7 @@ def _read(path: Path) -> tuple[np.ndarray, str]:
 
 
 @contextmanager
-def _as_large_as_panoramas() -> Iterator[None]:
+def as_large_as_panoramas() -> Iterator[None]:
     """Pillow takes for a bomb what a panorama may well have: 179 million pixels. The limit is the whole process's."""
     with _opening:
         most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MOST_PIXELS

@@ -38,7 +38,7 @@ def header(path: Path) -> Header | None:
             return ARRAY, (width, height)
         with Image.open(path) as picture:
             return picture.mode, picture.size
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, Image.DecompressionBombError):
         return None
 
 

@@ -25,6 +25,13 @@ def test_arguments_that_are_right(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("given", "views"), [([], 8), (["--kind", "depth"], 12), (["--kind", "depth", "--views", "5"], 5)]
+)
+def test_depth_learns_from_as_many_views_as_published(given, views):
+    assert train.arguments(["--demo", "--rooms", "--output", "folder", *given]).views == views
+
+
+@pytest.mark.parametrize(
     ("given", "said"),
     [
         (["panoramas"], "--model FILE, a Stable Diffusion checkpoint, or --demo"),

@@ -12,6 +12,7 @@ from mvdiffusion_pack.caa.weights.kinds import DEPTH, OUTPAINTING, PANORAMA
 from mvdiffusion_pack.geometry.depth import inverse_depth
 from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.geometry.layouts import ring, sphere
+from mvdiffusion_pack.geometry.panorama import panorama_files
 from mvdiffusion_pack.geometry.panorama.equirect import equirect_to_views
 from mvdiffusion_pack.training.cache import Cache
 from mvdiffusion_pack.training.collecting import panoramas_in_folder
@@ -194,6 +195,22 @@ def test_folder_of_panoramas_with_captions(tmp_path):
 def test_captions_begin_behind_the_mark_that_windows_editors_write(tmp_path):
     write(tmp_path, "a.png", caption="\ufeffa hall")
     assert panoramas_in_folder(tmp_path, 4, pytest.fail)[0].captions == ("a hall",)
+
+
+def test_panoramas_that_pillow_takes_for_bombs_are_read(tmp_path, monkeypatch):
+    write(tmp_path, "a.png", caption="a hall")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    (panorama,) = panoramas_in_folder(tmp_path, 4, pytest.fail)
+    assert panorama.picture().shape == (64, 128, 3)
+
+
+def test_larger_ones_are_named_and_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(panorama_files, "MOST_PIXELS", 1000)
+    write(tmp_path, "a.png", caption="a hall")
+    said = []
+    with pytest.raises(InputError, match="none can be read"):
+        panoramas_in_folder(tmp_path, 4, said.append)
+    assert "a.png cannot be read and is left out" in said[0]
 
 
 def test_unreadable_files_of_a_folder_are_named_and_left_out(tmp_path):
