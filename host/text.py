@@ -6,6 +6,10 @@ import math
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
+
+CLIP_TOKENS = 77  # CLIP makes these of a prompt, or a multiple
+MASK = "attention_mask"  # the host's name: 1 for tokens, 0 for what fills up
 
 
 def view_prompts(text: str, prefix: str, views: int) -> list[str]:
@@ -35,8 +39,8 @@ def prompts_of_lines(text: str) -> list[str]:
 def encode_views(clip, prompts: list[str]) -> list:
     """The host's CONDITIONING with one row per prompt.
 
-    Rows of unequal token length are repeated to a common one, which leaves their attention what it is. Pooled outputs
-    (SDXL) are stacked. Raises ValueError where clip is missing.
+    Rows of unequal token length get a common one, and what encoders give beside them (SDXL's pooled outputs) is
+    stacked. Raises ValueError where clip is missing, and where that cannot be stacked.
     """
     if clip is None:
         raise ValueError("Multi-View Text Encode: clip is empty. The checkpoint loaded has no text encoder.")
@@ -48,9 +52,35 @@ def encode_views(clip, prompts: list[str]) -> list:
 
 def _stack(entries: tuple) -> list:
     """One conditioning entry [tensor, options] from one per view."""
-    tensors, options = [entry[0] for entry in entries], dict(entries[0][1])
-    length = math.lcm(*(tensor.shape[1] for tensor in tensors))
-    stacked = torch.cat([tensor.repeat(1, length // tensor.shape[1], 1) for tensor in tensors])
-    if options.get("pooled_output") is not None:
-        options["pooled_output"] = torch.cat([entry[1]["pooled_output"] for entry in entries])
-    return [stacked, options]
+    tensors, options = _of_one_length([entry[0] for entry in entries], [dict(entry[1]) for entry in entries])
+    return [torch.cat(tensors), options[0] | {name: _stacked(name, options) for name in options[0]}]
+
+
+def _of_one_length(tensors: list[torch.Tensor], options: list[dict]) -> tuple[list[torch.Tensor], list[dict]]:
+    """Text of CLIP, whose lengths are few, is repeated, which leaves its attention what it is. Other encoders make as
+    many tokens as a prompt needs: theirs is filled up with zeros, and masked as the host masks it."""
+    lengths = [tensor.shape[1] for tensor in tensors]
+    masked = any(MASK in own for own in options)
+    if not masked and not any(length % CLIP_TOKENS for length in lengths):
+        common = math.lcm(*lengths)
+        return [tensor.repeat(1, common // tensor.shape[1], 1) for tensor in tensors], options
+    longest = max(lengths)
+    if masked or min(lengths) < longest:
+        ones = [torch.ones((1, length), dtype=torch.long) for length in lengths]
+        masks = [own.get(MASK, all_of_it) for own, all_of_it in zip(options, ones, strict=True)]
+        masks = [F.pad(mask, (0, longest - mask.shape[1])) for mask in masks]
+        options = [own | {MASK: mask} for own, mask in zip(options, masks, strict=True)]
+    return [F.pad(tensor, (0, 0, 0, longest - tensor.shape[1])) for tensor in tensors], options
+
+
+def _stacked(name: str, options: list[dict]):
+    """What all rows have of this name; what is no tensor is that of the first."""
+    values = [own.get(name) for own in options]
+    if not isinstance(values[0], torch.Tensor):
+        return values[0]
+    if len({value.shape for value in values if value is not None}) > 1 or any(value is None for value in values):
+        raise ValueError(
+            f"Multi-View Text Encode: this text encoder gives '{name}' in another size for each of these lines, which "
+            "cannot be joined: write 1 line for all views."
+        )
+    return torch.cat(values)

@@ -84,3 +84,56 @@ def test_missing_clip_is_named(demo):
 
     with pytest.raises(ValueError, match="clip is empty"):
         MultiViewTextEncode.execute(None, demo.cameras, "a", "")
+
+
+class LanguageModel:
+    """A text encoder that makes as many tokens as a prompt has words, as those of Qwen-Image and others do."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return text.split()
+
+    def encode_from_tokens_scheduled(self, words: list[str]) -> list:
+        return [
+            [torch.ones((1, 20 + len(words), 8)) * len(words), {"pooled_output": None, "further": self.further(words)}]
+        ]
+
+    def further(self, words: list[str]) -> torch.Tensor:
+        return torch.full((1, 3), float(len(words)))
+
+
+LINES = "\n".join("w " * words for words in (3, 9, 11, 17))
+
+
+def test_tokens_of_language_models_are_filled_up_and_masked(demo):
+    """Repeated to a common length, these would be 765,049 tokens."""
+    from mvdiffusion_pack.nodes.text import MultiViewTextEncode
+
+    ((tensor, options),) = MultiViewTextEncode.execute(LanguageModel(), demo.cameras, LINES, "").args[0]
+    assert tensor.shape == (4, 37, 8)
+    assert not options["attention_mask"].is_floating_point()
+    for row, mask, words in zip(tensor, options["attention_mask"], (3, 9, 11, 17), strict=True):
+        assert mask.tolist() == [1] * (20 + words) + [0] * (17 - words)
+        assert torch.equal(row, mask[:, None] * torch.full((37, 8), float(words)))
+
+
+def test_all_that_encoders_give_is_that_of_its_line(demo):
+    from mvdiffusion_pack.nodes.text import MultiViewTextEncode
+
+    ((_, options),) = MultiViewTextEncode.execute(LanguageModel(), demo.cameras, LINES, "").args[0]
+    assert options["further"][:, 0].tolist() == [3, 9, 11, 17]
+
+
+def test_masks_of_encoders_stay(comfy):
+    from mvdiffusion_pack.host.text import _stack
+
+    masks = torch.tensor([[1, 1, 0]]), torch.tensor([[1, 1, 1]])
+    _, options = _stack(tuple([torch.zeros((1, 3, 8)), {"attention_mask": mask}] for mask in masks))
+    assert torch.equal(options["attention_mask"], torch.cat(masks))
+
+
+def test_what_cannot_be_stacked_is_named(demo, monkeypatch):
+    from mvdiffusion_pack.nodes.text import MultiViewTextEncode
+
+    monkeypatch.setattr(LanguageModel, "further", lambda self, words: torch.zeros((1, len(words))))
+    with pytest.raises(ValueError, match=r"Multi-View Text Encode: .* 'further' in another size .* 1 line for all"):
+        MultiViewTextEncode.execute(LanguageModel(), demo.cameras, LINES, "")
