@@ -13,7 +13,7 @@ CLOCK = {"%year%": "%Y", "%month%": "%m", "%day%": "%d", "%hour%": "%H", "%minut
 OF_THE_PAGE = re.compile(r"%(?:date:[^%]*|[^%./\\]+\.[^%./\\]+)%")  # filled in there, before a graph is queued
 GONE = "\0"  # in the place of a token
 LONGEST = 200  # bytes of a name without what is added to it: systems allow 255 in all
-FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')  # in names of files on Windows
+FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f\ud800-\udfff]')  # on Windows; and halves of characters, anywhere
 DEVICE = re.compile(r"(?<![^/\\])(CON|PRN|AUX|NUL|(?:COM|LPT)[0-9¹²³])(?= *(?:[./\\]|$))", re.IGNORECASE)  # there, too
 
 
@@ -35,10 +35,11 @@ def file_name(node: str, text: str, default: str = "") -> str:
             f"{node}: '{text}' becomes '{drive}{name}', without {', '.join(tokens)}: only ComfyUI's page can fill in "
             f"such dates, and widgets of nodes that are in the graph. {', '.join(CLOCK)} work everywhere."
         )
+    name = DEVICE.sub(r"\1_", FORBIDDEN.sub("_", name))
     for part in re.split(r"[/\\]", name):
         if (size := len(part.encode())) > LONGEST:
             raise ValueError(f"{node}: '{part[:20]}...' has {size} bytes; a name may have {LONGEST}.")
-    return drive + DEVICE.sub(r"\1_", FORBIDDEN.sub("_", name))
+    return drive + name
 
 
 def with_host_tokens(name: str, width: int, height: int) -> str:

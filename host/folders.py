@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import folder_paths
+from safetensors import SafetensorError
+
+from .file_names import file_name
 
 
 def inside(root: str | Path, name: str) -> Path | None:
@@ -16,6 +21,32 @@ def inside(root: str | Path, name: str) -> Path | None:
     except ValueError:  # a name that no file can have
         return None
     return path if Path(root) in path.parents else None
+
+
+def new_files(node: str, prefix: str, default: str, width: int = 0, height: int = 0) -> tuple[str, str, int, str]:
+    """Folder, name, first number and subfolder of new files in the host's output folder, as its own nodes have them.
+
+    Raises ValueError for a prefix that leads out of it, RuntimeError where its folder cannot be made.
+    """
+    output, name = folder_paths.get_output_directory(), file_name(node, prefix, default)
+    folder = os.path.dirname(name)
+    if inside(output, os.path.join(folder, default)) is None:
+        raise ValueError(
+            f"{node}: filename_prefix must be a name inside ComfyUI's output folder, such as {default} or "
+            f"house/{default}, not '{prefix}'."
+        )
+    with writing_to(node, Path(output, folder)):
+        return folder_paths.get_save_image_path(name, output, width, height)[:4]
+
+
+@contextmanager
+def writing_to(node: str, folder: str | Path) -> Iterator[None]:
+    """Says that a node cannot write to a folder, and why."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RuntimeError(f"{node} cannot write to the folder {folder}: {reason}.") from error
 
 
 def picture_names() -> list[str]:

@@ -6,7 +6,6 @@ import json
 import logging
 from pathlib import Path
 
-import folder_paths
 import torch
 from comfy.cli_args import args
 from comfy_api.latest import io, ui
@@ -14,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from ..geometry.files import appearing_whole
 from ..geometry.panorama.gpano import covered_box, gpano_xmp
-from .file_names import file_name
+from .folders import new_files, writing_to
 
 logger = logging.getLogger("MVDiffusion")
 
@@ -39,20 +38,13 @@ def save_panoramas(
     height, width = pictures.shape[1:3]
     whole = slice(0, height), slice(0, width)
     boxes = [whole] * len(pictures) if coverage is None else [covered_box(part) for part in coverage]
-    filename_prefix = file_name("Save Panorama", filename_prefix, "panorama")
-    folder = Path(folder_paths.get_output_directory(), filename_prefix).parent
-    try:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory(), width, height
-        )
-        results, texts = [], _texts(cls)
+    folder, name, counter, subfolder = new_files("Save Panorama", filename_prefix, "panorama", width, height)
+    results, texts = [], _texts(cls)
+    with writing_to("Save Panorama", folder):
         names = _free_names(folder, name, counter, len(pictures), format)
         for picture, box, file in zip(pictures, boxes, names, strict=True):
             _write(Path(folder, file), format, _as_8_bit(picture[box]), texts, gpano_xmp(height, box, start_yaw_deg))
             results.append(ui.SavedResult(file, subfolder, io.FolderType.output))
-    except OSError as error:
-        reason = error.strerror or error
-        raise RuntimeError(f"Save Panorama cannot write to the folder {folder}: {reason}.") from error
     return ui.SavedImages(results)
 
 

@@ -18,7 +18,7 @@ from ..geometry.sequence.reading import read_frames
 from ..geometry.sequence.scannet import write_sequence
 from .file_names import file_name, with_host_tokens
 from .fingerprints import fingerprint
-from .folders import inside
+from .folders import inside, writing_to
 from .progress import progress_bar
 
 logger = logging.getLogger("MVDiffusion")
@@ -105,11 +105,8 @@ def save_sequence(
             f"Save Posed Views: folder must be a name inside ComfyUI's output folder, such as posed_views or "
             f"house/posed_views, not '{folder}'."
         )
-    try:
+    with writing_to("Save Posed Views", target):
         return write_sequence(target, cameras, images, format, prompts)
-    except OSError as error:
-        reason = error.strerror or error
-        raise RuntimeError(f"Save Posed Views cannot write to the folder {target}: {reason}.") from error
 
 
 def _files_of(name: str) -> list[Path]:

@@ -19,6 +19,7 @@ from ..caa.weights.kinds import identify
 from ..caa.weights.tensor_files import TensorFile
 from .begin import with_blocks
 from .checks import check_prediction
+from .folders import writing_to
 from .inject import unet_widths
 from .loading import unet_patches
 from .quirks import is_dynamic, patcher_class
@@ -117,14 +118,17 @@ def caa_patcher(
 def save_weights(model, path: str, dtype: torch.dtype) -> None:
     """Writes the CAA blocks of a MODEL to a slim safetensors file, from where they were read: with all their digits.
 
-    Raises ValueError where the MODEL has none, OSError where their file is gone.
+    Raises ValueError where the MODEL has none, OSError where their file is gone, RuntimeError where no file can be
+    written.
     """
     patchers = model.get_additional_models_with_key(KEY)
     if not patchers:
         raise ValueError("Save MVDiffusion: this MODEL has no MVDiffusion blocks. Connect one from Load MVDiffusion.")
     weights = patchers[0].model.read()
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    write_slim(path, weights, dtype)
+    folder = os.path.dirname(path)
+    with writing_to("Save MVDiffusion", folder):
+        os.makedirs(folder, exist_ok=True)
+        write_slim(path, weights, dtype)
 
 
 def _check_fit(weights: CAAWeights, model, unet: UNetModel) -> None:

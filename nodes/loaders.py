@@ -16,8 +16,8 @@ from ..caa.weights.kinds import KINDS
 from ..caa.weights.tensor_files import TensorFile
 from ..host.begin import MOST_STRENGTH
 from ..host.demo import demo_blocks, demo_models
-from ..host.file_names import file_name
 from ..host.fingerprints import fingerprint
+from ..host.folders import new_files
 from ..host.loading import load_base_models
 from ..host.weights import attach_weights, save_weights, with_tuned_unet
 from .remedies import speaks_as
@@ -243,9 +243,7 @@ class SaveMVDiffusion(io.ComfyNode):
     @classmethod
     @speaks_as("Save MVDiffusion")
     def execute(cls, model, filename_prefix, dtype) -> io.NodeOutput:
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(
-            file_name("Save MVDiffusion", filename_prefix, "mvdiffusion"), folder_paths.get_output_directory()
-        )
+        folder, name, counter, _ = new_files("Save MVDiffusion", filename_prefix, "mvdiffusion")
         path = os.path.join(folder, f"{name}_{counter:05}_.safetensors")
         save_weights(model, path, {"fp16": torch.float16, "fp32": torch.float32}[dtype])
         return io.NodeOutput(ui={"text": [path]})

@@ -84,8 +84,8 @@ def test_without_a_default_nothing_may_be_left():
     assert file_name("Train CAA", "%date:yyyy%") == ""
 
 
-@pytest.mark.parametrize("character", [*'<>:"|?*', "\n", "\x7f"])
-def test_characters_that_windows_forbids_become_a_line(character: str, log):
+@pytest.mark.parametrize("character", [*'<>:"|?*', "\n", "\x7f", "\ud83d"])
+def test_characters_that_windows_forbids_and_halves_of_one_become_a_line(character: str, log):
     assert file_name("Save", f"trip/a{character}b") == "trip/a_b"
     assert log.messages == []
 

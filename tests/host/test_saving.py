@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import comfy_nodes
 import numpy as np
 import pytest
 import torch
@@ -217,12 +218,6 @@ def test_tokens_of_the_page_are_left_out_with_one_line(save, output, caplog):
     assert [record.message[:15] for record in caplog.records if record.name == "MVDiffusion"] == ["Save Panorama: "]
 
 
-def test_prefix_that_leaves_the_output_folder_is_refused(save, output):
-    with pytest.raises(Exception, match="outside the output folder"):
-        save(noise(), filename_prefix="../panorama")
-    assert files(output) == []
-
-
 def test_one_bad_coverage_and_nothing_is_saved(save, output):
     with pytest.raises(ValueError, match=r"nowhere above 0\.5"):
         save(noise(2), coverage=torch.cat((covering(), 0.1 * covering())))
@@ -258,3 +253,48 @@ def test_interruption_leaves_nothing(save, output, monkeypatch):
     with pytest.raises(InterruptProcessingException):
         save(noise())
     assert files(output) == []
+
+
+def save_panorama(prefix: str) -> None:
+    from mvdiffusion_pack.nodes.output import SavePanorama
+
+    SavePanorama.execute(noise(), prefix, "png", 0.0)
+
+
+def save_blocks(prefix: str) -> None:
+    from mvdiffusion_pack.nodes.loaders import SaveMVDiffusion
+
+    SaveMVDiffusion.execute(comfy_nodes.demo().model, prefix, "fp16")
+
+
+@pytest.mark.parametrize(("save_as", "node"), [(save_panorama, "Save Panorama"), (save_blocks, "Save MVDiffusion")])
+class TestPlaces:
+    @pytest.mark.parametrize("prefix", ["../x", "/etc/x", "a/../../x"])
+    def test_outside_of_the_output_folder(self, output, save_as, node, prefix):
+        with pytest.raises(ValueError, match=f"^{node}: filename_prefix must be a name inside .*, not '{prefix}'"):
+            save_as(prefix)
+        assert list(output.iterdir()) == []
+
+    def test_folder_with_the_name_of_a_file(self, output, save_as, node):
+        (output / "trip").touch()
+        with pytest.raises(RuntimeError, match=f"^{node} cannot write to the folder {output / 'trip'}: "):
+            save_as("trip/x")
+
+    def test_folder_that_is_a_link_to_elsewhere(self, output, tmp_path_factory, save_as, node):
+        (output / "disk").symlink_to(tmp_path_factory.mktemp("elsewhere"), target_is_directory=True)
+        with pytest.raises(ValueError, match=f"^{node}: filename_prefix must be a name inside"):
+            save_as("disk/x")
+
+
+def test_blocks_on_a_full_disk(output, monkeypatch):
+    from safetensors import SafetensorError
+
+    from mvdiffusion_pack.caa.weights import checkpoint
+
+    def full(*args, **kwargs):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(RuntimeError, match=r"Save MVDiffusion cannot write to the folder .*: .*No space left"):
+        save_blocks("trip/x")
+    assert list((output / "trip").iterdir()) == []
