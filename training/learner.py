@@ -29,7 +29,9 @@ class Blocks:
     @staticmethod
     def of(weights: CAAWeights, device: torch.device) -> Blocks:
         """Blocks that begin with these weights, as float32 layers of plain torch."""
-        module = CAA(weights.kind, weights.widths, weights.frequencies, nn, torch.float32, device)
+        # Copies: the host's executor reads files in inference mode, and checkpoints keep no such tensors.
+        frequencies = {block: bands.clone() for block, bands in weights.frequencies.items()}
+        module = CAA(weights.kind, weights.widths, frequencies, nn, torch.float32, device)
         module.load_state_dict({name: tensor.float() for name, tensor in weights.tensors.items()})
         return Blocks(weights, module)
 

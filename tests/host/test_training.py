@@ -159,8 +159,9 @@ def test_half_precision_and_all_the_rest_at_once(demo, dtype, unvalidated):
     assert torch.isfinite(demo.sample(model)).all()
 
 
-def test_going_on_from_the_models_own_blocks(demo, unvalidated):
-    model, *_ = train(demo, start="those of the MODEL", steps=1, learning_rate=1e-7)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_going_on_from_the_models_own_blocks(demo, unvalidated, checkpointing):
+    model, *_ = train(demo, start="those of the MODEL", steps=1, learning_rate=1e-7, checkpointing=checkpointing)
     before, after = (blocks_of(one) for one in (demo.model, model))
     for name, tensor in before.items():  # fp16, as they are shipped
         torch.testing.assert_close(after[name], tensor.float(), rtol=0, atol=1e-5)
