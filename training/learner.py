@@ -11,6 +11,7 @@ from torch import nn
 
 from ..caa.blocks import CAA
 from ..caa.weights.checkpoint import CAAWeights, read_caa, write_slim
+from ..geometry.input_error import InputError
 from .state import Write, read_tensors, write_tensors
 
 
@@ -52,7 +53,10 @@ class Blocks:
     @staticmethod
     def read(path: Path) -> dict[str, torch.Tensor]:
         """The tensors of a file that was written. Raises InputError where it cannot be read."""
-        return read_caa(path).tensors
+        try:
+            return read_caa(path).tensors
+        except (InputError, OSError) as error:
+            raise InputError(f"the saved blocks cannot be read ({error})", "remove_state") from error
 
 
 @dataclass(frozen=True, eq=False)

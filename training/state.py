@@ -50,9 +50,18 @@ class States:
             info = json.loads((state / INFO).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"the state in {state} cannot be read ({error})", "remove_state") from error
-        if info.get("format") != FORMAT:
+        if not isinstance(info, dict) or info.get("format") != FORMAT:
             raise InputError(f"the state in {state} is of another version of this pack", "another_run")
         return info
+
+    def check_writable(self) -> None:
+        """Raises SaveError, one sentence, where no state could be saved: to be asked before long work."""
+        trial = self.folder / f"{UNFINISHED}{os.getpid()}"
+        try:
+            trial.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(trial)
+        except OSError as error:
+            raise SaveError(f"no state can be saved to {self.folder}: {error.strerror or error}.") from error
 
     def save(self, step: int, info: Mapping[str, object], files: Mapping[str, Write]) -> Path:
         """Writes the state after `step`: `info` as JSON, and each of `files` by its function. Older ones are removed.

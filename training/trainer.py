@@ -98,8 +98,11 @@ class Trainer:
     def run(self) -> None:
         """Trains to the last step; saves the state then, in between, and whenever the run is stopped.
 
-        Raises LossError, with the last saved state as it was, and whatever stops it from outside, with the state saved.
+        Raises LossError, with the last saved state as it was, and whatever stops it from outside, with the state saved;
+        SaveError, before the first step, where no state could be saved.
         """
+        if self.world.main and self.step < self.settings.steps:
+            self.states.check_writable()
         try:
             if self.step == 0 and self.settings.validate_every:  # new blocks change nothing: the base by itself
                 self.validate()

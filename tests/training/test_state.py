@@ -53,3 +53,15 @@ def test_what_a_killed_process_left_unfinished_goes_with_the_next_state(tmp_path
     assert states.newest() is None
     states.save(1, {}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
+
+
+def test_folder_that_takes_no_state_is_named(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(SaveError, match=r"^no state can be saved to .*run: .*\w\.$"):
+        States(tmp_path / "run").check_writable()
+
+
+def test_folder_that_takes_states_stays_as_it_is(tmp_path):
+    states = States(tmp_path / "run")
+    states.check_writable()
+    assert list(states.folder.iterdir()) == []

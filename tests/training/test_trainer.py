@@ -12,8 +12,9 @@ from stand_in import panoramas, trainer, weights
 
 from mvdiffusion_pack.caa.weights.checkpoint import read_caa
 from mvdiffusion_pack.caa.weights.kinds import PANORAMA
+from mvdiffusion_pack.geometry.input_error import InputError
 from mvdiffusion_pack.training.settings import Settings
-from mvdiffusion_pack.training.state import States
+from mvdiffusion_pack.training.state import SaveError, States
 from mvdiffusion_pack.training.trainer import LossError, Watch
 
 
@@ -188,3 +189,22 @@ def test_state_that_cannot_be_read_is_refused_in_one_sentence(tmp_path, content)
 def test_settings_that_cannot_be_right_are_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         Settings(**changes)
+
+
+def test_place_that_takes_no_state_is_said_before_the_first_step(tmp_path):
+    (tmp_path / "run").touch()
+    one = trainer(tmp_path / "run")
+    with pytest.raises(SaveError, match="no state can be saved"):
+        one.run()
+    assert one.step == 0
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_bytes(path.read_bytes()[:-100]), lambda path: path.unlink()]
+)
+def test_damaged_blocks_of_a_state_say_what_to_remove(tmp_path, damage):
+    trainer(tmp_path).run()
+    damage(States(tmp_path).newest() / "blocks.safetensors")
+    with pytest.raises(InputError, match="saved blocks cannot be read") as raised:
+        trainer(tmp_path, steps=9)
+    assert raised.value.remedy == "remove_state"
