@@ -70,7 +70,12 @@ class Cameras:
 
 
 def rotation_from_angles(yaw_deg: float, pitch_deg: float, roll_deg: float = 0.0) -> torch.Tensor:
-    """(3, 3) camera-to-world: yaw to the right about the world's vertical, then pitch up, then roll clockwise."""
+    """(3, 3) camera-to-world: yaw to the right about the world's vertical, then pitch up, then roll clockwise.
+
+    Raises InputError for angles that are not finite.
+    """
+    if not all(map(math.isfinite, (yaw_deg, pitch_deg, roll_deg))):
+        raise InputError(f"yaw, pitch and roll must be finite, not {yaw_deg:g}, {pitch_deg:g} and {roll_deg:g} degrees")
     yaw, pitch, roll = (math.radians(angle) for angle in (yaw_deg, pitch_deg, roll_deg))
     cy, sy, cp, sp, cr, sr = (
         math.cos(yaw),

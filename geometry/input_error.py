@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Something given that cannot be used: a plain fact, with the values that show it.
@@ -13,6 +15,12 @@ class InputError(ValueError):
     def __init__(self, fact: str, remedy: str = "") -> None:
         super().__init__(fact)
         self.remedy = remedy
+
+
+def check_choice_of(name: str, value: object, options: Iterable[str]) -> None:
+    """Raises InputError for a value of a list that is none of its `options`: what comes by a link may be anything."""
+    if value not in (names := list(options)):
+        raise InputError(f"{name} must be one of {', '.join(names)}, not '{value}'")
 
 
 def counted(number: int, noun: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from comfy_api.latest import io, ui
 from PIL import Image, PngImagePlugin
 
 from ..geometry.files import appearing_whole
+from ..geometry.input_error import InputError, check_choice_of
 from ..geometry.panorama.gpano import covered_box, gpano_xmp
 from .folders import new_files, writing_to
 
@@ -34,7 +36,11 @@ def save_panoramas(
 
     pictures: (P, H, 2 H, 3) in 0..1. coverage: (P, H, 2 H) or None for whole panoramas. format: one of FORMATS.
     cls: the node, for the workflow that its run belongs to.
+    Raises InputError for another format, and for a yaw that is not finite.
     """
+    check_choice_of("format", format, FORMATS)
+    if not math.isfinite(start_yaw_deg):
+        raise InputError(f"start_yaw must be finite, not {start_yaw_deg:g} degrees")
     height, width = pictures.shape[1:3]
     whole = slice(0, height), slice(0, width)
     boxes = [whole] * len(pictures) if coverage is None else [covered_box(part) for part in coverage]

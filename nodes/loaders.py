@@ -14,6 +14,7 @@ from ..caa.attention.tables import WAYS
 from ..caa.weights.checkpoint import caa_of, read_caa
 from ..caa.weights.kinds import KINDS
 from ..caa.weights.tensor_files import TensorFile
+from ..geometry.input_error import check_choice_of
 from ..host.begin import MOST_STRENGTH
 from ..host.demo import demo_blocks, demo_models
 from ..host.fingerprints import fingerprint
@@ -28,6 +29,7 @@ WHERE = (
     "put the authors' pano.ckpt, pano_outpaint.ckpt or depth_gen.ckpt (Model Zoo of github.com/Tangshitao/MVDiffusion) "
     "into ComfyUI/models/mvdiffusion, then press R to refresh; without it, Load Demo Model shows how everything works"
 )
+DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 NO_FILE = "(no file in models/mvdiffusion)"
 
 
@@ -130,6 +132,7 @@ class LoadMVDiffusion(io.ComfyNode):
     @classmethod
     @speaks_as("Load MVDiffusion")
     def execute(cls, model, checkpoint, strength, attention=WAYS[0]) -> io.NodeOutput:
+        check_choice_of("attention", attention, WAYS)
         file = TensorFile(_path(checkpoint))
         again = speaks_as("Load MVDiffusion")(partial(read_caa, file.path))  # the host calls it outside of this node
         model = attach_weights(model, again, strength, attention, caa_of(file))
@@ -166,6 +169,7 @@ class LoadMVDiffusionCheckpoint(io.ComfyNode):
     @classmethod
     @speaks_as("Load MVDiffusion Checkpoint")
     def execute(cls, checkpoint, strength, attention=WAYS[0]) -> io.NodeOutput:
+        check_choice_of("attention", attention, WAYS)
         file = TensorFile(_path(checkpoint))
         model, clip, vae = load_base_models(file)
         again = speaks_as("Load MVDiffusion Checkpoint")(partial(read_caa, file.path))
@@ -208,6 +212,7 @@ class LoadDemoModel(io.ComfyNode):
     @classmethod
     @speaks_as("Load Demo Model")
     def execute(cls, kind, strength=1.0) -> io.NodeOutput:
+        check_choice_of("kind", kind, KINDS)
         model, clip, vae = demo_models(KINDS[kind])
         return io.NodeOutput(attach_weights(model, partial(demo_blocks, KINDS[kind]), strength), clip, vae)
 
@@ -232,7 +237,7 @@ class SaveMVDiffusion(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "dtype",
-                    options=["fp16", "fp32"],
+                    options=list(DTYPES),
                     tooltip="fp16 halves the file, with no visible loss.",
                 ),
             ],
@@ -243,7 +248,8 @@ class SaveMVDiffusion(io.ComfyNode):
     @classmethod
     @speaks_as("Save MVDiffusion")
     def execute(cls, model, filename_prefix, dtype) -> io.NodeOutput:
+        check_choice_of("dtype", dtype, DTYPES)
         folder, name, counter, _ = new_files("Save MVDiffusion", filename_prefix, "mvdiffusion")
         path = os.path.join(folder, f"{name}_{counter:05}_.safetensors")
-        save_weights(model, path, {"fp16": torch.float16, "fp32": torch.float32}[dtype])
+        save_weights(model, path, DTYPES[dtype])
         return io.NodeOutput(ui={"text": [path]})

@@ -12,7 +12,7 @@ from comfy_api.latest import io
 
 from ..caa.weights.checkpoint import CAAWeights, read_caa
 from ..caa.weights.kinds import KINDS
-from ..geometry.input_error import InputError
+from ..geometry.input_error import InputError, check_choice_of
 from ..geometry.scene import Scene
 from ..host.file_names import file_name, with_host_tokens
 from ..host.setup import KEY
@@ -249,6 +249,8 @@ def _more() -> list[io.Input]:
 
 
 def _training(images: list[torch.Tensor], captions: list[str], given: dict[str, Any]) -> Training:
+    check_choice_of("source", given.get("source", IMAGES), (IMAGES, ROOMS))
+    check_choice_of("latents", given.get("latents", "auto"), YAWS)
     names = set(Settings.__dataclass_fields__) & set(given)
     settings = Settings(**{name: given[name] for name in names})
     return Training(

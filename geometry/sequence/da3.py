@@ -23,7 +23,7 @@ import torch
 
 from ..grid import middle
 from ..input_error import InputError, there_are
-from .frames import FOCAL_LENGTHS, Frame, described, nearest_rotation
+from .frames import FOCAL_LENGTHS, Frame, check_choice, described, nearest_rotation
 
 MIN_CONFIDENCE = 0.1  # 1.11 as the model counts; its authors leave out what is below 1.05 when they export points
 MEDIAN_DEPTH = 2.0  # metres: rooms as the weights know them
@@ -52,10 +52,13 @@ def da3_frames(
     start, stride, max_frames: every `stride`-th picture from `start` on, at most so many (0 = all).
     on_skipped: is told which pictures cannot be used and why, in words, if there are any.
     progress: is told how many of the frames are made. It may raise, to stop.
-    Raises InputError, at once, for geometry without poses, for start beyond the last picture, and where fewer than two
-    pictures can be used.
+    Raises InputError, at once, for geometry without poses, for numbers out of their range, for start beyond the last
+    picture, and where fewer than two pictures can be used.
     """
     _check(geometry)
+    check_choice(start, stride, max_frames, depth_scale)
+    if not 0 <= min_confidence <= 1:
+        raise InputError(f"min_confidence must lie between 0 and 1, not {min_confidence:g}")
     intrinsics, count = _intrinsics(geometry), len(geometry["depth"])
     views = range(count)[start::stride][: max_frames or None]
     if not views:

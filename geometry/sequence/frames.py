@@ -40,6 +40,17 @@ class Frame:
     prompt: str = ""
 
 
+def check_choice(start: int, stride: int, max_frames: int, depth_scale: float = 0.0) -> None:
+    """Raises InputError for numbers that choose no frames, and for a scale that is none."""
+    if start < 0 or stride < 1 or max_frames < 0:
+        raise InputError(
+            f"start must be 0 or more, stride 1 or more and max_frames 0 (all) or more, not {start}, {stride} and "
+            f"{max_frames}"
+        )
+    if not 0 <= depth_scale < float("inf"):
+        raise InputError(f"depth_scale is {depth_scale:g}", "metres_per_unit")
+
+
 def fit(frame: Frame, width: int, height: int) -> Frame:
     """The frame at `width` x `height` pixels: its middle, cropped to that aspect and resized.
 
@@ -74,8 +85,12 @@ def posed_views(
     A frame without a prompt takes that of the nearest frame that has one.
     progress: when all frames are read, is told of how many it is known whether they are key frames, then how many key
         frames are compared with the others. It may raise, to stop.
-    Raises InputError for fewer than two frames, and for key frames that overlap no other key frame.
+    Raises InputError for overlaps that are no shares, fewer than two frames, and key frames that overlap no other key
+    frame.
     """
+    for name, overlap in (("min_overlap", min_overlap), ("keyframe_overlap", keyframe_overlap)):
+        if not 0 <= overlap <= 1:
+            raise InputError(f"{name} must lie between 0 and 1, not {overlap:g}")
     fitted = [fit(frame, width, height) for frame in frames]
     if len(fitted) < 2:
         raise InputError(f"{len(fitted)} of the frames can be used, and at least 2 are needed", "few_frames")

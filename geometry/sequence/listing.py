@@ -10,7 +10,7 @@ from typing import cast
 import torch
 
 from ..input_error import InputError, there_are
-from .frames import described
+from .frames import check_choice, described
 from .matrices import check_intrinsics
 from .picture_files import Header, Size, header, is_depth
 
@@ -85,11 +85,7 @@ def check_count(left: Collection[str], skipped: dict[str, str], folder: Path) ->
 
 
 def _chosen(listed: dict[str, Listed], folder: Path, start: int, stride: int, max_frames: int) -> dict[str, Listed]:
-    if start < 0 or stride < 1 or max_frames < 0:
-        raise InputError(
-            f"start must be 0 or more, stride 1 or more and max_frames 0 (all) or more, not {start}, {stride} and "
-            f"{max_frames}"
-        )
+    check_choice(start, stride, max_frames)
     names = list(listed)[start::stride][: max_frames or None]
     if not names:
         raise InputError(f"start is {start}, and {there_are(len(listed), 'frame')} in {folder}", "lower_start")

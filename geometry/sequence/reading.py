@@ -9,7 +9,7 @@ from typing import cast
 import torch
 
 from ..input_error import InputError
-from .frames import Frame, described
+from .frames import Frame, check_choice, described
 from .layouts import LAYOUTS, layout_of
 from .listing import MILLIMETRE, Listed, check_count, chosen_frames
 from .picture_files import read_colours, read_depth
@@ -32,8 +32,7 @@ def read_frames(
     progress: is told how many of the frames are read. It may raise, to stop.
     Raises InputError as `check_folder` does, at once; at the end, too, where fewer than two frames were left.
     """
-    if not 0 <= depth_scale < float("inf"):
-        raise InputError(f"depth_scale is {depth_scale:g}", "metres_per_unit")
+    check_choice(start, stride, max_frames, depth_scale)
     usable, skipped = check_folder(folder, start, stride, max_frames)
     return _frames(folder, usable, skipped, depth_scale, on_skipped, progress)
 

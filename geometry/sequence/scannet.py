@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..grid import middle
-from ..input_error import InputError, counted, there_are
+from ..input_error import InputError, check_choice_of, counted, there_are
 from ..pictures import check_pictures
 from ..posed import PosedViews
 
@@ -35,7 +35,7 @@ def write_sequence(
     none beyond 65.535 m; images are rounded to 8 bits.
     Raises InputError for images and prompts that do not fit the views, and for views that no numbers tell apart.
     """
-    _check(cameras, images, prompts)
+    _check(cameras, images, format, prompts)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
         unfinished = Path(beside, folder.name)
@@ -96,8 +96,9 @@ def _free(folder: Path) -> Path:
     return next(path for path in itertools.chain((folder,), numbered) if not os.path.lexists(path))
 
 
-def _check(cameras: PosedViews, images: torch.Tensor, prompts: Sequence[str]) -> None:
+def _check(cameras: PosedViews, images: torch.Tensor, format: str, prompts: Sequence[str]) -> None:
     """Raises InputError for what `write_sequence` cannot write."""
+    check_choice_of("format", format, FORMATS)
     if cameras.depth is None:
         raise InputError("these cameras have no depth, like those of a panorama", "cameras_with_depth")
     check_pictures(images, "images")

@@ -109,6 +109,16 @@ SOURCE = dict(image=PHOTO, cameras=RING, yaw=0.0, pitch=0.0, roll=0.0, fov=0.0)
 STITCH = dict(images=VIEWS, cameras=RING, width=128, blend="feather")
 SAVE = dict(equirect=PANORAMA, filename_prefix="panorama", format="png", start_yaw=0.0)
 CAMERAS = dict(layout="ring", views=8, fov=90.0, width=64, height=64, start_yaw=0.0, pitch=0.0)
+DEPTH = dict(
+    sequence="demo (in the pack)",
+    start=0,
+    stride=1,
+    max_frames=2,
+    width=64,
+    height=64,
+    min_overlap=0.3,
+    keyframe_overlap=0.6,
+)
 BOTH = "connect both, from an earlier Source Image to Views or from Equirect to Views, or neither."
 
 
@@ -250,6 +260,31 @@ BOTH = "connect both, from an earlier Source Image to Views or from Equirect to 
             "these cameras have no neighbours (the faces of a cube do not overlap), so there is nothing to compare. "
             "Choose ring, sphere or rings in Panorama Cameras.",
         ),
+        (
+            "Rotate Panorama",
+            {"equirect": PANORAMA, "yaw": 0.0, "pitch": math.nan, "roll": math.inf},
+            "yaw, pitch and roll must be finite, not 0, nan and inf degrees.",
+        ),
+        ("Save Panorama", SAVE | {"start_yaw": math.nan}, "start_yaw must be finite, not nan degrees."),
+        ("Save Panorama", SAVE | {"format": "gif"}, "format must be one of png, jpeg, not 'gif'."),
+        (
+            "Save Posed Views",
+            {"images": VIEWS, "cameras": RING, "folder": "views", "format": "webp"},
+            "format must be one of jpeg, png, not 'webp'.",
+        ),
+        ("Load Demo Model", {"kind": "sphere"}, "kind must be one of panorama, outpainting, depth, not 'sphere'."),
+        (
+            "Save MVDiffusion",
+            {"model": None, "filename_prefix": "x", "dtype": "fp8"},
+            "dtype must be one of fp16, fp32, not 'fp8'.",
+        ),
+        (
+            "Load MVDiffusion",
+            {"model": None, "checkpoint": "x", "strength": 1.0, "attention": "slow"},
+            "attention must be one of auto, torch, plain, not 'slow'.",
+        ),
+        ("Depth Cameras", DEPTH | {"min_overlap": math.nan}, "min_overlap must lie between 0 and 1, not nan."),
+        ("Depth Cameras", DEPTH | {"keyframe_overlap": 1.5}, "keyframe_overlap must lie between 0 and 1, not 1.5."),
         (
             "Save Posed Views",
             {"images": VIEWS, "cameras": RING, "folder": "views"},

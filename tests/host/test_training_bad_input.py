@@ -167,3 +167,8 @@ def test_resuming_with_another_configuration_names_what_differs(demo, tmp_path, 
     changes = {"seed": 5, "prefix": "x ", "cameras": ring(4, 110.0, 64, 64)}
     with pytest.raises(ValueError, match=r"Train CAA: the run in .*\(seed was 0 and is 5; cameras was .*; prefix was"):
         train(demo, steps=1, **changes)
+
+
+def test_names_that_come_by_a_link_and_are_none_of_the_list(refused):
+    refused("source must be one of images, rendered rooms .*, not 'photos'", source="photos")
+    refused("latents must be one of auto, cut anew, keep a few, not 'all'", latents="all")

@@ -189,6 +189,22 @@ def test_fewer_than_two_pictures_are_refused_before_the_first_frame():
     assert raised.value.remedy == "few_pictures"
 
 
+@pytest.mark.parametrize(
+    ("numbers", "match"),
+    [
+        ({"start": -1}, "start must be 0 or more, .* not -1, 1 and 0"),
+        ({"stride": 0}, "stride 1 or more .* not 0, 0 and 0"),
+        ({"max_frames": -1}, "max_frames 0 .* not 0, 1 and -1"),
+        ({"depth_scale": float("nan")}, "depth_scale is nan"),
+        ({"depth_scale": -1.0}, "depth_scale is -1"),
+        ({"min_confidence": float("nan")}, "min_confidence must lie between 0 and 1, not nan"),
+    ],
+)
+def test_numbers_out_of_their_range_are_refused(numbers, match):
+    with pytest.raises(InputError, match=match):
+        da3_frames(described(room()), **numbers)
+
+
 def test_start_beyond_the_last_picture_is_refused():
     with pytest.raises(InputError, match=r"^start is 5, and there are 5 pictures in geometry$") as raised:
         da3_frames(described(room()), start=5)
