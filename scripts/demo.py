@@ -95,18 +95,16 @@ def check(args: argparse.Namespace) -> None:
 
 def panorama_graph(args: argparse.Namespace) -> dict:
     """The pack's graph in API form with the arguments put into it."""
-    name = "text_to_panorama.json" if args.checkpoint else "demo_panorama.json"
+    name = "text_to_panorama.json" if args.checkpoint else "demo_full_sphere.json"
     graph = json.loads((GRAPHS / name).read_text(encoding="utf-8"))
-    nodes = {node["class_type"]: node["inputs"] for node in graph.values()}
-    sampler = nodes[SAMPLER]
-    if args.checkpoint:
-        nodes["MVDiffusionLoadCheckpoint"]["checkpoint"] = args.checkpoint.name
-    if args.prompt:
-        graph[sampler["positive"][0]]["inputs"]["text"] = "\n".join(args.prompt)
-    if args.seed is not None:
-        sampler["seed"] = args.seed
-    if args.steps is not None:
-        sampler["steps"] = args.steps
+    for node in list(graph.values()):
+        inputs = node["inputs"]
+        if node["class_type"] == "MVDiffusionLoadCheckpoint" and args.checkpoint:
+            inputs["checkpoint"] = args.checkpoint.name
+        if node["class_type"] == SAMPLER:
+            if args.prompt:
+                graph[inputs["positive"][0]]["inputs"]["text"] = "\n".join(args.prompt)
+            inputs |= {name: value for name in ("seed", "steps") if (value := getattr(args, name)) is not None}
     return graph
 
 

@@ -22,6 +22,10 @@ GRAPH = {
         "class_type": "MVDiffusionKSampler",
         "inputs": {"model": ["1", 0], "positive": ["3", 0], "negative": ["2", 0], "seed": 1, "steps": 50},
     },
+    "5": {
+        "class_type": "MVDiffusionKSampler",
+        "inputs": {"model": ["1", 0], "positive": ["3", 0], "negative": ["2", 0], "seed": 1, "steps": 20},
+    },
 }
 
 
@@ -33,13 +37,13 @@ def options(**given: object) -> argparse.Namespace:
 @pytest.fixture
 def graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(demo, "GRAPHS", tmp_path)
-    for name in ("demo_panorama.json", "text_to_panorama.json"):
+    for name in ("demo_full_sphere.json", "text_to_panorama.json"):
         (tmp_path / name).write_text(json.dumps({**GRAPH, "file": {"class_type": name, "inputs": {}}}))
     return tmp_path
 
 
 def test_demo_graph_without_a_checkpoint(graphs: Path):
-    assert demo.panorama_graph(options())["file"]["class_type"] == "demo_panorama.json"
+    assert demo.panorama_graph(options())["file"]["class_type"] == "demo_full_sphere.json"
 
 
 def test_real_graph_with_a_checkpoint(graphs: Path):
@@ -58,8 +62,9 @@ def test_prompts_go_to_the_positive_text_only(graphs: Path):
     assert [graph[node]["inputs"]["text"] for node in "23"] == ["negative", "a hall\na door"]
 
 
-def test_seed_and_steps_go_to_the_sampler(graphs: Path):
-    inputs = demo.panorama_graph(options(seed=0, steps=7))["4"]["inputs"]
+@pytest.mark.parametrize("sampler", ["4", "5"])
+def test_seed_and_steps_go_to_the_samplers(graphs: Path, sampler: str):
+    inputs = demo.panorama_graph(options(seed=0, steps=7))[sampler]["inputs"]
     assert (inputs["seed"], inputs["steps"]) == (0, 7)
 
 
@@ -69,9 +74,9 @@ def state(**values: tuple[float, float, str]) -> dict:
 
 
 def test_progress_is_weighted_by_the_sampler(capsys: pytest.CaptureFixture):
-    bar = demo.ProgressBar(GRAPH)  # weights 1, 1, 1, 20
+    bar = demo.ProgressBar(GRAPH)  # weights 1, 1, 1, 20, 20
     bar.on_event(state(_1=(1, 1, "finished"), _4=(5, 10, "running")))
-    assert capsys.readouterr().out == " 47 %  MVDiffusionKSampler\n"
+    assert capsys.readouterr().out == " 25 %  MVDiffusionKSampler\n"
 
 
 def test_progress_without_terminal_is_a_line_each_ten_per_cent(capsys: pytest.CaptureFixture):
@@ -120,7 +125,7 @@ def test_demo_runs_the_graph_and_writes_the_picture(
     graphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(demo, "ROOT", write_pack(tmp_path / "clone"))
-    (graphs / "demo_panorama.json").write_text(json.dumps(graph()), encoding="utf-8")
+    (graphs / "demo_full_sphere.json").write_text(json.dumps(graph()), encoding="utf-8")
     picture = tmp_path / "panorama.png"
     demo.run(find_comfyui(), options(seed=3, output=picture))
     assert picture.read_bytes().startswith(b"\x89PNG")

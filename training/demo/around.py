@@ -39,7 +39,7 @@ class Sort(NamedTuple):
 
 
 SORTS = {
-    "spheres": Sort(sphere(LEVEL, FOV_DEG, SIZE, SIZE), SIZE, 3000, 0.25, 4, STEPS),
+    "spheres": Sort(sphere(LEVEL, FOV_DEG, SIZE, SIZE), SIZE, 3000, 0.35, 4, STEPS),
     "fine": Sort(ring(LEVEL, FOV_DEG, LARGE, LARGE), LARGE, 600, 0.2, 2, 600),
 }
 
