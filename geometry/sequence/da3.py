@@ -52,8 +52,8 @@ def da3_frames(
     start, stride, max_frames: every `stride`-th picture from `start` on, at most so many (0 = all).
     on_skipped: is told which pictures cannot be used and why, in words, if there are any.
     progress: is told how many of the frames are made. It may raise, to stop.
-    Raises InputError, at once, for geometry without poses, for numbers out of their range, for start beyond the last
-    picture, and where fewer than two pictures can be used.
+    Raises InputError, at once, for what is no such geometry, for one without poses, for numbers out of their range, for
+    start beyond the last picture, and where fewer than two pictures can be used.
     """
     _check(geometry)
     check_choice(start, stride, max_frames, depth_scale)
@@ -87,7 +87,9 @@ def _told(frames: Iterator[Frame], count: int, progress: Callable[[int, int], No
 
 
 def _check(geometry: Geometry) -> None:
-    """Raises InputError for geometry without poses."""
+    """Raises InputError for what is no geometry, and for one without poses."""
+    if not isinstance(geometry, Mapping) or not {"depth", "image"} <= geometry.keys():
+        raise InputError("geometry is not what Run Depth Anything 3 makes", "estimate_poses")
     if geometry.get("mode") == "mono" or not {"extrinsics", "intrinsics"} <= geometry.keys():
         raise InputError("geometry comes from single pictures, without camera poses", "estimate_poses")
     if (geometry["intrinsics"][0, :, :2, 2] == 0).all():

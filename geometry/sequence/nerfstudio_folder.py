@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,7 @@ def _given(path: Path) -> dict:
     """What the file holds. Raises InputError for one that is no list of frames."""
     try:
         given = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error})", "transforms") from None
     frames = given.get("frames") if isinstance(given, dict) else None
     if not isinstance(frames, list) or not frames:
@@ -88,7 +89,7 @@ def _listed(frame: dict, folder: Path, path: Path) -> Listed:
 def _pose(rows: object) -> torch.Tensor | str:
     try:
         matrix = torch.tensor(rows, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return "unreadable pose"
     if matrix.shape == (3, 4):
         matrix = torch.cat((matrix, torch.tensor([[0, 0, 0, 1.0]], dtype=torch.float64)))
@@ -118,7 +119,7 @@ def _numbers(frame: dict, path: Path, *names: str) -> dict[str, float]:
         value = frame.get(name)
         if value is None:
             continue
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:  # integers may be of any length
             raise InputError(f"{name} in {path} is {value!r}, not a number", "transforms")
         numbers[name] = float(value)
     return numbers

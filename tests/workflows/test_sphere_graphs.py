@@ -151,6 +151,20 @@ def test_full_sphere_has_sky_and_floor_and_keeps_the_ring(server: comfy_host.Ser
     assert ring[:30].max() == 0
 
 
+def test_demo_model_paints_ceiling_walls_and_floor_all_around(server: comfy_host.Server):
+    prompt = graph("demo_full_sphere")
+    coarse, _ = nodes(prompt, "MVDiffusionKSampler")
+    coarse["steps"] = 10
+    picture = saved_panorama(server, prompt)
+    assert picture.shape == (1024, 2048, 3)
+    assert picture.max(axis=2).min() > 0  # something everywhere
+    rows = slice(0, 120), slice(400, 500), slice(-200, None)
+    ceiling, wall, floor = (picture[part].mean(axis=(0, 1)) for part in rows)
+    assert np.ptp(ceiling) < 0.5 * np.ptp(wall)  # grey over blue
+    assert wall[2] > wall[0] + 20
+    assert floor[0] > floor[2] + 20  # wooden
+
+
 def with_one_line(graph: dict) -> dict:
     """The graph with one prompt for all views, however many there are."""
     for node in nodes(graph, "MVDiffusionTextEncode"):

@@ -205,6 +205,14 @@ def test_numbers_out_of_their_range_are_refused(numbers, match):
         da3_frames(described(room()), **numbers)
 
 
+@pytest.mark.parametrize("lacking", ["depth", "image"])
+def test_what_is_no_geometry_is_refused(lacking):
+    geometry = {key: value for key, value in described(room()).items() if key != lacking}
+    for given in (geometry, torch.zeros(3)):
+        with pytest.raises(InputError, match=r"^geometry is not what Run Depth Anything 3 makes$"):
+            da3_frames(given)
+
+
 def test_start_beyond_the_last_picture_is_refused():
     with pytest.raises(InputError, match=r"^start is 5, and there are 5 pictures in geometry$") as raised:
         da3_frames(described(room()), start=5)

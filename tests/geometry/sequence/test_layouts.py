@@ -332,12 +332,18 @@ def test_nonsense_in_transforms_is_said(tmp_path, changes, said):
         read_frames(folder)
 
 
+def test_numbers_that_no_float_holds_are_said(tmp_path):
+    folder = changed(write_nerfstudio(tmp_path / "room", tilted()), fl_x=10**400)
+    with pytest.raises(InputError, match=r"fl_x in .* is 1000.*, not a number"):
+        read_frames(folder)
+
+
 def test_small_distortion_is_taken(tmp_path):
     folder = changed(write_nerfstudio(tmp_path / "room", tilted()), k1=0.005, k2=-0.001, p1=0.0)
     assert len(list(read_frames(folder))) == 3
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{", "\x00", "[" * 100_000], ids=lambda text: text[:9])
 def test_transforms_that_are_none_are_said(tmp_path, text):
     folder = write_nerfstudio(tmp_path / "room", tilted())
     (folder / "transforms.json").write_text(text, encoding="utf-8")
