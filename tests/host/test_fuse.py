@@ -175,7 +175,7 @@ def test_run_leaves_nothing_behind(demo):
 
 @pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "heun", "dpmpp_2m", "euler_cfg_pp", "uni_pc", "lcm"])
 def test_any_sampler(demo, sampler):
-    settings = {"sampler_name": sampler, "scheduler": "normal"}
+    settings = {"sampler_name": sampler, "scheduler": "normal", "steps": 8}
     apart, fused = (
         decibels(demo, demo.sample(model, **settings))
         for model in (demo.without_blocks, fusing(demo.without_blocks, demo.cameras))
