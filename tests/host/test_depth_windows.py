@@ -29,7 +29,7 @@ def decibels(demo, **changes) -> float:
 
 
 def test_windows_agree_as_well_as_the_whole(demo):
-    whole = decibels(demo)
-    windowed = decibels(demo, window=6, overlap=2)
+    whole = decibels(demo, steps=8)
+    windowed = decibels(demo, steps=8, window=6, overlap=2)
     assert windowed != whole  # there were windows
-    assert abs(windowed - whole) < 1
+    assert abs(windowed - whole) < 1.5  # 2 where windows share no frames
