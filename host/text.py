@@ -78,9 +78,10 @@ def _stacked(name: str, options: list[dict]):
     values = [own.get(name) for own in options]
     if not isinstance(values[0], torch.Tensor):
         return values[0]
-    if len({value.shape for value in values if value is not None}) > 1 or any(value is None for value in values):
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    if len(tensors) < len(values) or len({tensor.shape for tensor in tensors}) > 1:
         raise ValueError(
             f"Multi-View Text Encode: this text encoder gives '{name}' in another size for each of these lines, which "
             "cannot be joined: write 1 line for all views."
         )
-    return torch.cat(values)
+    return torch.cat(tensors)
