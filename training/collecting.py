@@ -62,7 +62,7 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
             with as_large_as_panoramas(), Image.open(path) as picture:
                 picture.load()
                 sizes[path] = picture.size
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, of damaged files
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises any
             unreadable.append(path.name)
             say(f"{path} cannot be read and is left out: {error}")
     if not sizes:

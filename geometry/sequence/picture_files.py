@@ -12,6 +12,8 @@ from PIL import Image
 
 PGM = re.compile(rb"P5(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)\s")
 ARRAY = "array"  # what a .npy file is called where others have Pillow's mode
+# What Pillow and numpy raise for files that are none, broken (SyntaxError: parts of a PNG), or far too large.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 Size = tuple[int, int]  # width, height
 Header = tuple[str, Size]
@@ -38,7 +40,7 @@ def header(path: Path) -> Header | None:
             return ARRAY, (width, height)
         with Image.open(path) as picture:
             return picture.mode, picture.size
-    except (OSError, ValueError, EOFError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None
 
 
@@ -52,7 +54,7 @@ def read_colours(path: Path) -> np.ndarray | None:
     try:
         with Image.open(path) as picture:
             return np.array(picture.convert("RGB"), dtype=np.float32)
-    except (OSError, SyntaxError):  # the latter is Pillow's word for PNG files with broken parts
+    except UNREADABLE:
         return None
 
 
@@ -60,7 +62,7 @@ def read_depth(path: Path) -> tuple[np.ndarray, bool] | None:
     """(h, w) float32 numbers of a depth map, and whether they were whole ones; None as `read_colours`."""
     try:
         numbers = _depth(path)
-    except (OSError, SyntaxError, ValueError, EOFError):
+    except UNREADABLE:
         return None
     return numbers.astype(np.float32), numbers.dtype.kind in "iu"
 

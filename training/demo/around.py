@@ -25,13 +25,12 @@ LEVEL = 8  # views of a level ring
 
 
 class Sort(NamedTuple):
-    """Scenes of one sort. size: of views in pixels. rooms: how many are rendered to train on.
+    """Scenes of one sort. rooms: how many are rendered to train on.
 
     share: of panorama's steps. at_once: scenes in a step. timesteps: below which noise is drawn.
     """
 
     cameras: PanoramaViews
-    size: int
     rooms: int
     share: float
     at_once: int
@@ -39,9 +38,10 @@ class Sort(NamedTuple):
 
 
 SORTS = {
-    "spheres": Sort(sphere(LEVEL, FOV_DEG, SIZE, SIZE), SIZE, 3000, 0.35, 4, STEPS),
-    "fine": Sort(ring(LEVEL, FOV_DEG, LARGE, LARGE), LARGE, 600, 0.2, 2, 600),
+    "spheres": Sort(sphere(LEVEL, FOV_DEG, SIZE, SIZE), 3000, 0.35, 4, STEPS),
+    "fine": Sort(ring(LEVEL, FOV_DEG, LARGE, LARGE), 600, 0.2, 2, 600),
 }
+SORT_SHARES = {name: sort.share for name, sort in SORTS.items()}
 
 
 class Around(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from .latents import Latents
@@ -11,14 +13,19 @@ SHARES = {"panorama": 0.5, "outpainting": 0.2, "depth": 0.3}  # of the batches
 NOTHING, ALL = 0.35, 0.3  # shares of outpainting's views that are given not at all and whole; the others partly
 
 
-def draw_kind(random: torch.Generator) -> str:
-    """One of the kinds, by their shares."""
+def drawn_by_shares(shares: Mapping[str, float], random: torch.Generator) -> str | None:
+    """One of the names, by their shares; None: what these leave over."""
     drawn, most = torch.rand((), generator=random).item(), 0.0
-    for kind, share in SHARES.items():
+    for name, share in shares.items():
         most += share
         if drawn < most:
-            return kind
-    return kind
+            return name
+    return None
+
+
+def draw_kind(random: torch.Generator) -> str:
+    """One of the kinds, by their shares, which leave nothing over but what rounding does."""
+    return drawn_by_shares(SHARES, random) or next(reversed(SHARES))
 
 
 def draw_views(count: int, data: Latents, kind: str, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

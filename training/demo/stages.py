@@ -194,7 +194,7 @@ def estimate(stage: str, context: Context) -> str:
 
 def _take_around(context: Context, sort: str) -> None:
     of = SORTS[sort]
-    _take(context, sort, lambda eye, seed: take_around(eye, of.cameras, seed), of.size, of.rooms)
+    _take(context, sort, lambda eye, seed: take_around(eye, of.cameras, seed), of.cameras.width, of.rooms)
 
 
 def _take(context: Context, name: str, take: Callable[[Eye, int], dict], size: int, count: int) -> None:

@@ -19,9 +19,9 @@ from ...geometry.layouts import ring
 from ..run import Geometries, Geometry, Run
 from ..samples import known_ends
 from . import diffusion
-from .around import SORTS, Around
+from .around import SORT_SHARES, SORTS, Around
 from .fused import fuse_blocks
-from .kinds import draw_kind
+from .kinds import draw_kind, drawn_by_shares
 from .latents import Latents
 from .parts import learning_together
 from .rooms import FOV_DEG
@@ -63,8 +63,8 @@ class Apart:
 class Together(UnetTask):
     """Trains `shared`, `text` and `blocks`, the CAA of each kind (of several, where they share it).
 
-    options: what the UNet of the host is told of a run. walks: depth's scenes. around: further
-    ones of panorama, by their sort. Nothing is learnt from what is held out.
+    options: what the UNet of the host is told of a run. walks: depth's scenes. around: further ones of panorama, by
+    their sort. Nothing is learnt from what is held out.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Together(UnetTask):
             chosen = torch.randint(len(self.walks.cameras), (SCENES,), generator=random)
             known = (torch.rand(SCENES, generator=random) < 0.5).tolist()
             scenes = self.walked(self.walks, chosen.tolist(), known)
-        elif kind == "panorama" and (sort := _drawn_sort(random)):
+        elif kind == "panorama" and (sort := drawn_by_shares(SORT_SHARES, random)):
             count = SORTS[sort].at_once
             chosen = torch.randint(len(self.around[sort].clean), (count,), generator=random)
             short = torch.rand(count, generator=random) < SHORTENED
@@ -230,10 +230,9 @@ class Together(UnetTask):
         return self.rings(kind, self.held_out_rings, torch.arange(count), torch.zeros(count, dtype=torch.long))
 
     def _captions_of(self, kind: str) -> list[str]:
-        if kind == "depth":
-            return [text for said in self.held_out_walks.captions[:LOOKED_AT] for text in said]
-        if kind in SORTS:
-            return [text for said in self.held_out_around[kind].captions[:LOOKED_AT] for text in said]
+        scenes = self.held_out_walks if kind == "depth" else self.held_out_around.get(kind)
+        if scenes is not None:
+            return [text for said in scenes.captions[:LOOKED_AT] for text in said]
         return [said[view] for said in self.all_captions[:LOOKED_AT] for view in range(0, 2 * VIEWS, 2)]
 
     def _psnr(self, pictures: torch.Tensor, scenes: Scenes) -> float:
@@ -242,13 +241,3 @@ class Together(UnetTask):
         each = zip(views.chunk(len(scenes.geometry)), scenes.geometry, strict=True)
         found = [agreement(part, geometry.cameras).psnr for part, geometry in each]
         return sum(found) / len(found)
-
-
-def _drawn_sort(random: torch.Generator) -> str | None:
-    """One of SORTS, by their shares; None: rings of the usual views."""
-    drawn, most = torch.rand((), generator=random).item(), 0.0
-    for name, sort in SORTS.items():
-        most += sort.share
-        if drawn < most:
-            return name
-    return None

@@ -259,3 +259,9 @@ def test_depth_of_another_kind_is_refused(folder, shape):
 def test_depth_maps_of_different_sizes_are_refused(folder):
     Image.fromarray(np.full((30, 40), 900, np.uint16)).save(folder / "depth" / "8.png")
     refused(folder, r"80 x 60 \(frame 0\) and 40 x 30 \(frame 8\)")
+
+
+def test_frames_that_pillow_takes_for_bombs_are_skipped(folder, monkeypatch):
+    Image.new("RGB", (400, 300)).save(folder / "color" / "4.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
+    assert "4" in skipped(folder)

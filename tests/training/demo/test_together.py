@@ -10,7 +10,7 @@ from mvdiffusion_pack.scenes.paths import walk
 from mvdiffusion_pack.scenes.render import render
 from mvdiffusion_pack.scenes.room import random_room
 from mvdiffusion_pack.training.demo import config, diffusion, together
-from mvdiffusion_pack.training.demo.around import SORTS, Around
+from mvdiffusion_pack.training.demo.around import SORT_SHARES, SORTS, Around
 from mvdiffusion_pack.training.demo.context import Context
 from mvdiffusion_pack.training.demo.fresh import fresh
 from mvdiffusion_pack.training.demo.latents import Latents
@@ -60,7 +60,7 @@ def around() -> dict[str, Around]:
     """Every latent of a view holds the number of the view; every token tells a whole caption from a shortened one."""
     made = {}
     for name, sort in SORTS.items():
-        views, side = sort.cameras.views, sort.size // 8
+        views, side = sort.cameras.views, sort.cameras.width // 8
         clean = torch.arange(float(views))[None, :, None, None, None].expand(ROOMS, views, 4, side, side)
         rows = torch.arange(2)[None, None, :, None].expand(ROOMS, views, 2, 77)
         made[name] = Around(clean.half(), rows.short(), [["a room"] * views] * ROOMS)
@@ -133,7 +133,7 @@ def test_a_scene_around_is_all_its_views_and_either_caption(task, sort, views):
 
 def test_panoramas_are_of_all_sorts_by_their_shares():
     random = torch.Generator().manual_seed(0)
-    drawn = [together._drawn_sort(random) for _ in range(2000)]
+    drawn = [together.drawn_by_shares(SORT_SHARES, random) for _ in range(2000)]
     for sort, of in SORTS.items():
         assert drawn.count(sort) / 2000 == pytest.approx(of.share, abs=0.03)
     assert set(drawn) == {None, *SORTS}
@@ -141,7 +141,7 @@ def test_panoramas_are_of_all_sorts_by_their_shares():
 
 @pytest.mark.parametrize("sort", [None, *SORTS])
 def test_a_scenes_views_lose_their_captions_together(task, monkeypatch, sort):
-    monkeypatch.setattr(together, "_drawn_sort", lambda random: sort)
+    monkeypatch.setattr(together, "drawn_by_shares", lambda shares, random: sort)
     monkeypatch.setattr(together, "WITHOUT_CAPTION", 1.0)
     scenes = task.drawn_scenes("panorama", torch.Generator().manual_seed(0))
     assert (scenes.rows == task.empty.cpu()).all()
