@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from .attention.fast import attend_fast
 from .attention.memory import in_pieces
+from .attention.passes import gated, summed, tokens_of
 from .attention.plain import attend_plainly
-from .attention.softmax import accumulation_dtype
 from .attention.tables import Tables
 from .condition import add_condition
 from .weights.kinds import Kind, Widths
@@ -38,37 +36,14 @@ class Attention(nn.Module):
 
 
 class GatedProjection(nn.Module):
-    """(..., C) to value * gelu(gate), 4 C wide, with the exact GELU."""
+    """(N, C) to value * gelu(gate), 4 C wide, with the exact GELU."""
 
     def __init__(self, width: int, operations, dtype, device) -> None:
         super().__init__()
         self.proj = operations.Linear(width, 8 * width, dtype=dtype, device=device)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return _Gated.apply(self.proj(x))
-
-
-class _Gated(torch.autograd.Function):
-    """(..., 2 C) value and gate to value * gelu(gate). Autograd alone would make both halves of the gradient apart, and
-    then copy them together: at 8 C they are the largest tensors of a block."""
-
-    @staticmethod
-    def forward(ctx, both):
-        value, gate = both.chunk(2, dim=-1)
-        passed = F.gelu(gate)
-        ctx.save_for_backward(both, passed)
-        return value * passed
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        both, passed = ctx.saved_tensors
-        value, gate = both.chunk(2, dim=-1)
-        result = torch.empty_like(both)
-        of_value, of_gate = result.chunk(2, dim=-1)
-        torch.mul(gradient, passed, out=of_value)
-        torch.ops.aten.gelu_backward.grad_input(gradient * value, gate, grad_input=of_gate)
-        return result
+    def forward(self, x: torch.Tensor, way: str) -> torch.Tensor:
+        return gated(self.proj(x), way)
 
 
 class FeedForward(nn.Module):
@@ -79,8 +54,10 @@ class FeedForward(nn.Module):
         last = operations.Linear(4 * width, width, dtype=dtype, device=device)
         self.net = nn.Sequential(GatedProjection(width, operations, dtype, device), nn.Identity(), last)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net(x)
+    def forward(self, x: torch.Tensor, way: str) -> torch.Tensor:
+        """(N, C) to the same; `way` as in `Tables`."""
+        gate, _, last = self.net
+        return last(gate(x, way))
 
 
 class Transformer(nn.Module):
@@ -94,12 +71,10 @@ class Transformer(nn.Module):
         self.norm2 = operations.LayerNorm(width, dtype=dtype, device=device)
 
     def forward(self, x: torch.Tensor, tables: Tables, bands: torch.Tensor) -> torch.Tensor:
-        # The residual stream is summed in fp32 and rounded once: half precision would round it after each layer.
-        pixels = rearrange(x, "p v c h w -> p v h w c").contiguous()
-        tokens = pixels.to(accumulation_dtype(x.dtype)) + self.attn1(pixels, self.norm1, tables, bands)
-        (tokens,) = in_pieces(lambda part: [part + self.ff(self.norm2(part.to(x.dtype)))], tokens.flatten(0, 3))
-        # The strides of x, too: the rounding of the UNet's next convolution depends on them.
-        return torch.empty_like(x).copy_(rearrange(tokens.view_as(pixels), "p v h w c -> p v c h w"))
+        tokens, way = tokens_of(x, tables.way), tables.way
+        attended = self.attn1(tokens, self.norm1, tables, bands)
+        (fed,) = in_pieces(lambda part: [self.ff(self.norm2(part), way)], (tokens + attended).flatten(0, 3))
+        return summed(x, tokens, attended, fed.view_as(tokens), way)
 
 
 class PanoramaBlock(nn.Module):

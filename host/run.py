@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import comfy.model_management
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 
 from ..caa.attention.kept import KEPT
 from ..caa.attention.memory import Memory
@@ -95,8 +94,7 @@ class Run:
         if not tables.correspondences.pairs:
             return x
         block, bands = found
-        panoramas = rearrange(x, "(p v) c h w -> p v c h w", v=self.cameras.views)
-        y = block(panoramas, tables, bands).flatten(0, 1)
+        y = block(x.unflatten(0, (-1, self.cameras.views)), tables, bands).flatten(0, 1)
         return y if self.strength == 1 else x + self.strength * (y - x)
 
     def _branch(self, caa: CAA, condition: torch.Tensor, name: str, x: torch.Tensor) -> torch.Tensor:

@@ -36,12 +36,13 @@ def attended(
 
 
 def gradients(block: PanoramaBlock, x: torch.Tensor, tables: Tables, forward=None) -> dict[str, torch.Tensor]:
-    """Those of features and of every parameter, for one random gradient of the result."""
+    """Those of features and of every parameter that has one, for one random gradient of the result."""
     block.zero_grad()
     x, bands = x.clone().requires_grad_(), frequencies(x.shape[2], 2)
     result = (forward or block)(x, tables, bands)
     result.backward(features(*x.shape, seed=5).to(result))
-    return {name: parameter.grad.double() for name, parameter in block.named_parameters()} | {"x": x.grad.double()}
+    grads = {name: parameter.grad for name, parameter in block.named_parameters()} | {"x": x.grad}
+    return {name: gradient.double() for name, gradient in grads.items() if gradient is not None}
 
 
 def kept_by(forward: Callable[[], torch.Tensor]) -> int:

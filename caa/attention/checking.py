@@ -46,7 +46,7 @@ def check(
     """
     few = Few.of(query, reads)
     expected = attend_piece(*few.maps(pixels, codes), query[few.asked], few.piece, eps)
-    return _compare("they are", [(attended[few.asked], expected)], query, reads)
+    return compare("they are", [(attended[few.asked], expected)], query.dtype, _place(query, reads))
 
 
 class Few(NamedTuple):
@@ -92,7 +92,7 @@ class GradientsCheck:
     """
 
     def __init__(self, query: torch.Tensor, pixels: Projected, codes: Projected, reads: Reads, eps: float) -> None:
-        self._few, self._place = Few.of(query, reads), (query, reads)
+        self._few, self._place = Few.of(query, reads), _place(query, reads)
         asked = query.detach()[self._few.asked].float().requires_grad_()
         given = torch.arange(asked.numel(), device=query.device).sin().view_as(asked).to(query.dtype)
         # Its own hooks: those of checkpoint() would count what is kept here.
@@ -110,21 +110,20 @@ class GradientsCheck:
         few += [self._few.codes_in(key), self._few.codes_in(value), query[self._few.asked]]
         # Each as one vector: in half precision, single ones may cancel out and be left with what was rounded away.
         pairs = [(of.reshape(1, -1), exact.reshape(1, -1)) for of, exact in zip(few, self._expected, strict=True)]
-        return _compare("their gradients are", pairs, *self._place)
+        return compare("their gradients are", pairs, self.gradient.dtype, self._place)
 
 
-def _compare(
-    what: str,
-    pairs: list[tuple[torch.Tensor, torch.Tensor]],
-    query: torch.Tensor,
-    reads: Reads,
-) -> bool:
+def compare(what: str, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], dtype: torch.dtype, place: str) -> bool:
+    """Compares what kernels gave in `dtype` with what torch does, vector by vector; returns and raises as `check`."""
     off = [_off(found, expected) for found, expected in pairs]
-    worst, allowed = max((one for one in off if one is not None), default=0.0), TOLERANCE[query.dtype]
+    worst, allowed = max((one for one in off if one is not None), default=0.0), TOLERANCE[dtype]
     if worst > allowed:
-        place = f"{str(query.dtype).removeprefix('torch.')}, width {query.shape[1]}, {reads.pixel.shape[1]} samples"
         raise MismatchError(f"{what} {worst:.2%} off torch's at {place}, where {allowed:.2%} are allowed")
     return all(one is not None for one in off)
+
+
+def _place(query: torch.Tensor, reads: Reads) -> str:
+    return f"{str(query.dtype).removeprefix('torch.')}, width {query.shape[1]}, {reads.pixel.shape[1]} samples"
 
 
 def _off(found: torch.Tensor, expected: torch.Tensor) -> float | None:

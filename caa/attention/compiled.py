@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import traceback
+from collections.abc import Callable
 
 import torch
 
@@ -22,28 +23,38 @@ _checked: set[tuple] = set()
 def attend_compiled(
     query: torch.Tensor, pixels: Projected, codes: Projected, reads: Reads, eps: float
 ) -> torch.Tensor | None:
-    """What triton_gradients.attend_differentiably gives, where there is a GPU, and Triton's kernels work on it; else
-    None.
+    """What triton_gradients.attend_differentiably gives, else None: see `attempt`."""
 
-    The first result of each program is compared with torch's. The first failure is one line in the log, and the last.
+    def kernels() -> torch.Tensor:
+        from . import triton_gradients
+
+        return triton_gradients.attend_differentiably(query, pixels, codes, reads, eps)
+
+    return attempt(query, program_of(query, reads), kernels, lambda made: check(made, query, pixels, codes, reads, eps))
+
+
+def attempt(
+    x: torch.Tensor, program: tuple, kernels: Callable[[], torch.Tensor], check: Callable[[torch.Tensor], bool]
+) -> torch.Tensor | None:
+    """What `kernels` gives for `x`, where there is a GPU, and Triton's kernels work on it; else None.
+
+    The first result of each program is checked, until `check` says that it showed anything. The first failure is one
+    line in the log, and the last.
     """
     global _open
-    if not (_open and query.is_cuda and query.dtype in DTYPES):
+    if not (_open and x.is_cuda and x.dtype in DTYPES):
         return None
     try:
-        from . import triton_gradients as kernels
-
-        with torch.cuda.device_of(query):  # Triton launches on the current one
-            attended = kernels.attend_differentiably(query, pixels, codes, reads, eps)
-            program = program_of(query, reads)
-            if program not in _checked and check(attended, query, pixels, codes, reads, eps):
+        with torch.cuda.device_of(x):  # Triton launches on the current one
+            made = kernels()
+            if program not in _checked and check(made):
                 _checked.add(program)
-            return attended
+            return made
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler and a driver fail in any way they like
         _open = False
-        logger.warning("MVDiffusion goes on without Triton's kernels for its attention: %s", _reason(error))
+        logger.warning("MVDiffusion goes on without Triton's kernels: %s", _reason(error))
         return None
 
 

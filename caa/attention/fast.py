@@ -15,6 +15,7 @@ from .bags import in_order
 from .compiled import attend_compiled
 from .headwise import attend_piece
 from .memory import in_pieces
+from .passes import centred
 from .projected import Projected, Weights
 from .tables import Tables
 from .unprojected import Unprojected
@@ -33,14 +34,12 @@ def _attend_sampling(
     layer: Any, norm: Any, features: torch.Tensor, query: torch.Tensor, tables: Tables, bands: torch.Tensor
 ) -> torch.Tensor:
     """With the layers as they are, and what is kept for a run."""
-    layers = tables.layers(layer, norm, features)
-    pixels = Projected(*in_pieces(layers.project, features.flatten(0, 2)))
-    projected = tables.projected(layers, bands, features)
-    if projected is None:
-        codes = Unprojected(tables.codes(bands, features), *tables.matrices(layers, features))
-        attended = _attend_by_view(pixels, codes, features, query, tables, norm.eps)
-    else:
-        attended = _attend_together(pixels, projected, features, query, tables, norm.eps)
+    layers, tokens = tables.layers(layer, norm, features), features.flatten(0, 2)
+    if features.device.type == "cpu":
+        pixels = Projected(*in_pieces(layers.project, tokens))
+    else:  # a card minds each pass over memory
+        pixels = tables.weights(layers, features).project_centred(centred(tokens, tables.way))
+    attended = _attend(pixels, tables.projected(layers, bands, features), features, query, tables, norm.eps)
     return attended + layers.value  # every value holds it, and the weights sum to one
 
 
@@ -50,26 +49,23 @@ def _attend_learning(
     """With the weights as they are now."""
     weights, codes = Weights.of(layer, norm, query.dtype), tables.codes(bands, features)
     pixels = weights.project(features.flatten(0, 2))
-    if tables.may_project(codes):
-        projected = weights.project_codes(codes.to(features.device))
-        attended = _attend_together(pixels, projected, features, query, tables, norm.eps)
-    else:
-        unprojected = Unprojected(codes, *weights.matrices())
-        attended = _attend_by_view(pixels, unprojected, features, query, tables, norm.eps)
-    return attended + weights.value
+    may = tables.may_project(codes)
+    of_codes = weights.project_centred(codes.to(features.device)) if may else Unprojected(codes, *weights.matrices())
+    return _attend(pixels, of_codes, features, query, tables, norm.eps) + weights.value
 
 
-def _attend_together(
-    pixels: Projected, codes: Projected, features: torch.Tensor, query: torch.Tensor, tables: Tables, eps: float
+def _attend(
+    pixels: Projected,
+    codes: Projected | Unprojected,
+    features: torch.Tensor,
+    query: torch.Tensor,
+    tables: Tables,
+    eps: float,
 ) -> torch.Tensor:
-    """All queries at once, over codes that are projected: by compiled kernels where they may be used."""
+    """Over codes that are projected all queries at once, by compiled kernels where they may be used; over others the
+    queries of one view after the other, which bounds what is there of their samples."""
+    if isinstance(codes, Unprojected):
+        pieces = tables.by_view(features)
+        return in_order(pieces, [attend_piece(pixels, codes, piece.asked(query), piece, eps) for piece in pieces])
     attended = attend_compiled(query, pixels, codes, tables.reads(features), eps) if tables.way == "auto" else None
     return attend_piece(pixels, codes, query, tables.whole(features), eps) if attended is None else attended
-
-
-def _attend_by_view(
-    pixels: Projected, codes: Unprojected, features: torch.Tensor, query: torch.Tensor, tables: Tables, eps: float
-) -> torch.Tensor:
-    """The queries of one view after the other, which bounds what is there of their samples."""
-    pieces = tables.by_view(features)
-    return in_order(pieces, [attend_piece(pixels, codes, piece.asked(query), piece, eps) for piece in pieces])

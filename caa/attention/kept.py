@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 
 from ...geometry.scene import Scene
-from .memory import MB, Memory
-from .tables import Tables, nbytes
+from .memory import MB, Memory, nbytes
+from .tables import Tables
 
 KEPT_BYTES = 512 * MB  # between runs, in all
 T = TypeVar("T")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from typing import Any
 
 import torch
 
@@ -22,21 +23,22 @@ class Memory:
     """A run's allowance.
 
     piece_bytes: of the samples held at once. code_bytes, projected_bytes: of the position codes, and of what the layers
-    project of them, that may still be kept on the device. waiting_bytes: of the codes that may still wait in the CPU's
-    memory; beyond that they are made anew at each use.
+    project of them, that may still be kept on the device. projecting_bytes: what may be projected of codes at once.
+    waiting_bytes: of the codes that may still wait in the CPU's memory; beyond that they are made anew at each use.
     """
 
     piece_bytes: int = PIECE_BYTES
     code_bytes: int = CODE_BYTES
     projected_bytes: int = PROJECTED_BYTES
+    projecting_bytes: int = PROJECTED_BYTES
     waiting_bytes: int = WAITING_BYTES
 
     @staticmethod
     def within(free: int, on_cpu: bool, free_on_cpu: int) -> Memory:
         """What is adequate where so many bytes are free on the device, and on the CPU: small parts, where few are."""
         piece = min(CACHED_BYTES if on_cpu else PIECE_BYTES, max(free // 64, MB))
-        waiting = min(WAITING_BYTES, free_on_cpu // 4)
-        return Memory(piece, min(CODE_BYTES, free // 4), min(PROJECTED_BYTES, free // 8), waiting)
+        projected, waiting = min(PROJECTED_BYTES, free // 8), min(WAITING_BYTES, free_on_cpu // 4)
+        return Memory(piece, min(CODE_BYTES, free // 4), projected, projected if on_cpu else free // 8, waiting)
 
     def keep_code(self, size: int) -> bool:
         """Whether a code of `size` bytes may stay on the device for the run; if so, it counts from now on."""
@@ -46,11 +48,11 @@ class Memory:
 
     def may_project(self, size: int) -> bool:
         """Whether `size` bytes that are projected of codes may be there at once."""
-        return size <= self.projected_bytes
+        return size <= self.projecting_bytes
 
     def keep_projected(self, size: int) -> bool:
         """The same as `keep_code` for what is projected of codes."""
-        kept = self.may_project(size)
+        kept = size <= self.projected_bytes
         self.projected_bytes -= kept * size
         return kept
 
@@ -83,3 +85,24 @@ def in_pieces(layers: Callable[[torch.Tensor], Sequence[torch.Tensor]], tokens: 
         for all_of_it, piece in zip(made, pieces, strict=True):
             all_of_it[part] = piece
     return made
+
+
+def nbytes(item: Any) -> int:
+    """Of all tensors in what is kept."""
+    return sum(tensor.nbytes for tensor in _tensors(item))
+
+
+def on_cpu(item: Any) -> bool:
+    """Whether all tensors in what is kept are there."""
+    return all(tensor.device.type == "cpu" for tensor in _tensors(item))
+
+
+def _tensors(item: Any) -> Iterator[torch.Tensor]:
+    if isinstance(item, torch.Tensor):
+        yield item
+    elif is_dataclass(item):
+        for value in vars(item).values():
+            yield from _tensors(value)
+    elif isinstance(item, list | tuple):
+        for value in item:
+            yield from _tensors(value)

@@ -62,10 +62,10 @@ class Layers:
         value = (self.layer.to_v(normed) - self.value) * spread
         return Projected(centred.to(x.dtype), key.to(x.dtype), value.to(x.dtype))
 
-    def matrices(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What centred vectors would be multiplied by, (C, C) each, for (..., C) `like`: what unit vectors become."""
+    def weights(self, like: torch.Tensor) -> Weights:
+        """What centred vectors would be multiplied by, for (..., C) `like`: what unit vectors become."""
         of_units = self.project(torch.eye(like.shape[-1], dtype=like.dtype, device=like.device))
-        return of_units.key, of_units.value
+        return Weights(of_units.key.mT, of_units.value.mT, self.value)
 
     def project_codes(self, codes: torch.Tensor, memory: Memory) -> Projected:
         """(n, S, C) codes less their means, as many at once as `memory` allows; their `centred` is `codes`."""
@@ -75,8 +75,7 @@ class Layers:
         return Projected(codes, torch.cat([part.key for part in parts]), torch.cat([part.value for part in parts]))
 
 
-@dataclass(frozen=True, eq=False)
-class Weights:
+class Weights(NamedTuple):
     """Projects by the weights themselves, with the LayerNorm's gain in them: half the memory, and gradients are cheap.
 
     to_key, to_value: (C, C). value: (1, C), W_v b.
@@ -95,13 +94,13 @@ class Weights:
     def project(self, x: torch.Tensor) -> Projected:
         """(..., C) vectors."""
         centred = (x - x.mean(-1, keepdim=True, dtype=accumulation_dtype(x.dtype))).to(self.to_key.dtype)
-        return self.project_codes(centred)
+        return self.project_centred(centred)
 
     def matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What centred vectors are multiplied by, (C, C) each."""
         return self.to_key.mT, self.to_value.mT
 
-    def project_codes(self, codes: torch.Tensor) -> Projected:
-        """(..., C) codes less their means."""
-        codes = codes.to(self.to_key.dtype)
-        return Projected(codes, F.linear(codes, self.to_key), F.linear(codes, self.to_value))
+    def project_centred(self, x: torch.Tensor) -> Projected:
+        """(..., C) vectors, pixels or codes, less their means."""
+        x = x.to(self.to_key.dtype)
+        return Projected(x, F.linear(x, self.to_key), F.linear(x, self.to_value))

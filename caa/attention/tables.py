@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -12,10 +12,11 @@ import torch
 from ...geometry.correspondence import Correspondences, Pair, SampleTable
 from .bags import Piece
 from .codes import code_of_zero, position_code
-from .memory import Memory
-from .projected import Layers, Projected
+from .memory import Memory, nbytes, on_cpu
+from .projected import Layers, Projected, Weights
 from .reads import Reads, seen_codes
 from .softmax import HEAD, accumulation_dtype
+from .unprojected import Unprojected
 
 PER_QUERY = 4  # codes for a query, of which more are not projected: it would not pay within a few steps
 WAYS = "auto", "torch", "plain"  # to attend: fast.py with compiled kernels where they work, without them, plain.py
@@ -180,22 +181,28 @@ class Tables:
         return self._layers[key]
 
     @torch.no_grad()
-    def matrices(self, layers: Layers, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What `layers` would multiply codes by, (C, C) for keys and for values."""
-        return self._once_of(layers, ("matrices", like.dtype, like.device), lambda: layers.matrices(like))
+    def weights(self, layers: Layers, like: torch.Tensor) -> Weights:
+        """What `layers` project by, in the dtype and on the device of `like`."""
+        return Weights(*self._once_of(layers, ("weights", like.dtype, like.device), lambda: layers.weights(like)))
 
     @torch.no_grad()
-    def projected(self, layers: Layers, bands: torch.Tensor, like: torch.Tensor) -> Projected | None:
-        """The codes of `codes`, projected for a sampling run; None where they are better left as they are."""
+    def projected(self, layers: Layers, bands: torch.Tensor, like: torch.Tensor) -> Projected | Unprojected:
+        """The codes of `codes`, projected if that pays: kept for the sampling run, or where memory is short made at
+        each use, on a card, which is quick at it."""
+        codes = self.codes(bands, like)
+        may = self.may_project(codes) and codes.device == like.device
 
-        def make() -> tuple[torch.Tensor, torch.Tensor] | None:
-            codes = self.codes(bands, like)
-            may = self.may_project(codes) and codes.device == like.device
+        def make() -> tuple[torch.Tensor, ...] | None:
             kept = may and self.memory.keep_projected(2 * codes.nbytes)
             return layers.project_codes(codes, self.memory)[1:] if kept else None
 
-        found = self._once_of(layers, ("projected", like.dtype, like.device), make)
-        return None if found is None else Projected(self.codes(bands, like), *found)
+        kept = self._once_of(layers, ("projected", like.dtype, like.device), make)
+        if kept is not None:
+            return Projected(codes, *kept)
+        weights = self.weights(layers, like)
+        if may and like.device.type != "cpu":
+            return weights.project_centred(codes)
+        return Unprojected(codes, *weights.matrices())
 
     def may_project(self, codes: torch.Tensor) -> bool:
         """Whether (R, S, C) codes are few enough to be projected: for the memory, and for a processor's time."""
@@ -233,9 +240,11 @@ class Tables:
         """
         key, cpu = (*kind, like.dtype, like.device, tuple(bands.tolist())), torch.device("cpu")
         code = self._made.get(key)
+        if code is not None and code.device == like.device:
+            return code
         with torch.inference_mode(False), torch.no_grad():
             if code is not None:
-                if code.device != like.device and self.memory.keep_code(code.nbytes):  # it waited: there is room now
+                if self.memory.keep_code(code.nbytes):  # it waited: there is room now
                     self._made[key] = code.to(like.device)
                 return self._made[key]
             numbers = numbers_of()
@@ -279,24 +288,3 @@ def _codes(
     codes = position_code(pairs.to(place), bands, None if cosines is None else cosines.to(place), like.dtype, centred)
     codes[~valid.to(place)] = 0
     return codes
-
-
-def nbytes(item: Any) -> int:
-    """Of all tensors in what tables keep."""
-    return sum(tensor.nbytes for tensor in _tensors(item))
-
-
-def on_cpu(item: Any) -> bool:
-    """Whether all tensors in what tables keep are there."""
-    return all(tensor.device.type == "cpu" for tensor in _tensors(item))
-
-
-def _tensors(item: Any) -> Iterator[torch.Tensor]:
-    if isinstance(item, torch.Tensor):
-        yield item
-    elif is_dataclass(item):
-        for value in vars(item).values():
-            yield from _tensors(value)
-    elif isinstance(item, list | tuple):
-        for value in item:
-            yield from _tensors(value)

@@ -172,6 +172,8 @@ def attend_differentiably(
     query: torch.Tensor, pixels: Projected, codes: Projected, reads: Reads, eps: float
 ) -> torch.Tensor:
     """(N, C) attended values less W_v b of (N, C) queries, N = B V h w, over projected pixels (N, C) and codes."""
+    if not torch.is_grad_enabled():
+        return attend(query, pixels, codes, reads, eps).values
     return _Attention.apply(*pixels, *codes, query, reads, eps)
 
 

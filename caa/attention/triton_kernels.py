@@ -5,7 +5,7 @@ samples; for each sample, through its four pixels. Sums are fp32. What sets the 
 program: a handful of programs serve a model. triton_gradients.py has the way back.
 """
 
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportCallIssue=false
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -20,6 +20,8 @@ from .softmax import HEAD, SCALE
 
 QUERIES = 16  # queries per program
 CHUNK = 64  # channels per step of a sum over all
+HEADS = 2  # per program, with FEW queries
+FEW = 8
 
 
 @triton.jit
@@ -69,21 +71,21 @@ def scales_kernel(
     """scales[b, v, query, entry, sample] = 1 / sqrt(mean over C of (read + code)^2 + eps)."""
     query = tl.program_id(0) * block + tl.arange(0, block)
     view = tl.program_id(1)
-    entry = tl.program_id(2)
+    entry = tl.program_id(2) // samples
+    sample = tl.program_id(2) % samples
     inside = query < size
     place = ((view % views) * size + query) * entries + entry
     row = tl.load(entry_rows + place, mask=inside, other=-1)
     some = row >= 0
     if tl.max(row, 0) >= 0:
         first = first_row(entry_views, place, some, view, views, size)
-        out = (view.to(tl.int64) * size + query) * entries + entry
-        for sample in range(samples):
-            at = row.to(tl.int64) * samples + sample
-            total = tl.zeros([block], tl.float32)
-            for start in range(0, width, chunk):
-                z = read(maps, codes, pixels, weights, first, at, some, start + tl.arange(0, chunk), width)
-                total += tl.sum(z * z, 1)
-            tl.store(scales + out * samples + sample, 1 / tl.sqrt(total / width + eps), mask=some)
+        at = row.to(tl.int64) * samples + sample
+        total = tl.zeros([block, chunk], tl.float32)
+        for start in range(0, width, chunk):
+            z = read(maps, codes, pixels, weights, first, at, some, start + tl.arange(0, chunk), width)
+            total += z * z
+        out = ((view.to(tl.int64) * size + query) * entries + entry) * samples + sample
+        tl.store(scales + out, 1 / tl.sqrt(tl.sum(total, 1) / width + eps), mask=some)
 
 
 @triton.jit
@@ -91,22 +93,23 @@ def attend_kernel(
     queries, keys, values, code_keys, code_values, pixels, weights, valid, unseen, entry_rows, entry_views, scales,
     attended, levels, size, views, logit_scale,
     width: tl.constexpr, entries: tl.constexpr, samples: tl.constexpr, block: tl.constexpr, head: tl.constexpr,
+    heads: tl.constexpr,
 ):  # fmt: skip
     """attended[b, v, query, head] = the softmax over all valid samples and `unseen` keys of logit and value 0.
 
-    levels[b, v, query, head]: the logarithm of the sum of the exponentials.
+    levels[b, v, query, head]: the logarithm of the sum of the exponentials. A program has `heads` heads.
     """
     query = tl.program_id(0) * block + tl.arange(0, block)
     view = tl.program_id(1)
-    number = tl.program_id(2)
-    channel = number * head + tl.arange(0, head)
+    number = tl.program_id(2) * heads + tl.arange(0, heads)
+    channel = tl.program_id(2) * heads * head + tl.arange(0, heads * head)
     inside = query < size
     place = (view % views) * size + query
     here = view.to(tl.int64) * size + query
-    q = row_part(queries, here, channel, inside[:, None], width)
-    total = tl.load(unseen + place, mask=inside, other=1.0)
+    q = row_part(queries, here, channel, inside[:, None], width) * logit_scale
+    total = tl.broadcast_to(tl.load(unseen + place, mask=inside, other=1.0)[:, None], [block, heads])
     highest = tl.where(total > 0, 0.0, -1e30)
-    summed = tl.zeros([block, head], tl.float32)
+    summed = tl.zeros([block, heads, head], tl.float32)
     for entry in range(entries):
         row = tl.load(entry_rows + place * entries + entry, mask=inside, other=-1)
         some = row >= 0
@@ -118,18 +121,21 @@ def attend_kernel(
                 key, value = read_both(
                     keys, values, code_keys, code_values, pixels, weights, first, at, seen, channel, width
                 )
-                scale = tl.load(scales + (here * entries + entry) * samples + sample, mask=seen, other=0.0)
-                logit = tl.where(seen, tl.sum(q * key, 1) * scale * logit_scale, -1e30)
+                scale = tl.load(scales + (here * entries + entry) * samples + sample, mask=seen, other=0.0)[:, None]
+                product = tl.sum(tl.reshape(q * key, [block, heads, head]), 2)
+                logit = tl.where(seen[:, None], product * scale, -1e30)
                 higher = tl.maximum(highest, logit)
                 fade = tl.exp(highest - higher)
-                share = tl.where(seen, tl.exp(logit - higher), 0.0)
+                share = tl.where(seen[:, None], tl.exp(logit - higher), 0.0)
                 total = total * fade + share
-                summed = summed * fade[:, None] + (share * scale)[:, None] * value
+                own = (share * scale)[:, :, None] * tl.reshape(value, [block, heads, head])
+                summed = summed * fade[:, :, None] + own
                 highest = higher
-    result = summed / total[:, None]
+    result = tl.reshape(summed / total[:, :, None], [block, heads * head])
     target = attended + here[:, None] * width + channel[None, :]
     tl.store(target, result.to(attended.dtype.element_ty), mask=inside[:, None])
-    tl.store(levels + here * (width // head) + number, highest + tl.log(total), mask=inside)
+    target = levels + here[:, None] * (width // head) + number[None, :]
+    tl.store(target, highest + tl.log(total), mask=inside[:, None])
 
 
 class Attended(NamedTuple):
@@ -150,15 +156,16 @@ def attend(query: torch.Tensor, pixels: Projected, codes: Projected, reads: Read
     scales = torch.empty((len(query), entries, samples), dtype=torch.float32, device=query.device)
     valid = reads.valid.view(torch.uint8)
     walked = reads.entry_row, reads.entry_view
-    scales_kernel[blocks, views, entries](
+    scales_kernel[blocks, views, entries * samples](
         pixels.centred, codes.centred, reads.pixel, reads.weight, *walked, scales,
         size, reads.views, eps, width=width, entries=entries, samples=samples, block=QUERIES, chunk=CHUNK,
     )  # fmt: skip
-    attended = torch.empty_like(query)
-    levels = torch.empty((len(query), width // HEAD), dtype=torch.float32, device=query.device)
-    attend_kernel[blocks, views, width // HEAD](
+    attended, number = torch.empty_like(query), width // HEAD
+    levels = torch.empty((len(query), number), dtype=torch.float32, device=query.device)
+    heads = 1 if number % HEADS else HEADS
+    attend_kernel[triton.cdiv(size, FEW), views, number // heads](
         query, pixels.key, pixels.value, codes.key, codes.value, reads.pixel, reads.weight, valid, reads.unseen,
         *walked, scales, attended, levels, size, reads.views, SCALE,
-        width=width, entries=entries, samples=samples, block=QUERIES, head=HEAD,
+        width=width, entries=entries, samples=samples, block=FEW, head=HEAD, heads=heads, num_warps=2,
     )  # fmt: skip
     return Attended(attended, scales, levels)

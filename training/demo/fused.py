@@ -51,11 +51,11 @@ class _GroupNorm(torch.autograd.Function):
 
 
 class FusedGate(nn.Module):
-    """The host's GEGLU: (..., C) to value * gelu(gate) of its projection."""
+    """The host's GEGLU, or the gate of a CAA block, which is told a way: (..., C) to value * gelu(gate)."""
 
     proj: nn.Linear
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, *_: str) -> torch.Tensor:
         both = self.proj(x)
         if _runs(both):
             return _GatedGelu.apply(both)

@@ -15,7 +15,7 @@ from triton.compiler import ASTSource
 TARGETS = GPUTarget("cuda", 75, 32), GPUTarget("cuda", 90, 32), GPUTarget("hip", "gfx1100", 32)
 MODELS = ("fp16", 320, 9, 2), ("bf16", 1280, 9, 2), ("fp32", 640, 1, 11)  # dtype, width, samples, entries
 TYPES = {"eps": "fp32", "logit_scale": "fp32", "valid": "*u8"}
-TYPES |= dict.fromkeys(("size", "views", "sources", "asked", "together"), "i32")
+TYPES |= dict.fromkeys(("size", "views", "sources", "asked", "together", "channels", "count"), "i32")
 TYPES |= dict.fromkeys(("pixels", "entry_rows", "entry_views", "ends", "readers"), "*i32")
 TYPES |= dict.fromkeys(("weights", "reader_weights", "unseen", "scales", "levels", "means"), "*fp32")
 TYPES |= dict.fromkeys(("of_keys", "of_values", "of_spreads"), "*fp32")
@@ -23,16 +23,21 @@ TYPES |= dict.fromkeys(("of_keys", "of_values", "of_spreads"), "*fp32")
 
 def main() -> None:
     in_process.load_pack()
-    from mvdiffusion_pack.caa.attention import triton_gradients, triton_kernels
+    from mvdiffusion_pack.caa.attention import triton_gradients, triton_kernels, triton_passes
     from mvdiffusion_pack.caa.attention.softmax import HEAD
 
-    kernels = [
-        getattr(file, name) for file in (triton_kernels, triton_gradients) for name in vars(file) if "_kernel" in name
-    ]
+    files = triton_kernels, triton_gradients, triton_passes
+    kernels = [getattr(file, name) for file in files for name in vars(file) if "_kernel" in name]
     for target in TARGETS:
         for dtype, width, samples, entries in MODELS:
             sizes = {"width": width, "samples": samples, "entries": entries, "readings": samples * entries}
-            sizes |= {"block": triton_kernels.QUERIES, "chunk": triton_kernels.CHUNK, "head": HEAD}
+            sizes |= {
+                "block": triton_kernels.QUERIES,
+                "chunk": triton_kernels.CHUNK,
+                "head": HEAD,
+                "heads": triton_kernels.HEADS,
+            }
+            sizes |= {"tile": triton_passes.TILE, "rows": triton_passes.ROWS, "padded": triton.next_power_of_2(width)}
             for kernel in kernels:
                 constants = {name: size for name, size in sizes.items() if name in kernel.arg_names}
                 types = {name: TYPES.get(name, f"*{dtype}") for name in kernel.arg_names}

@@ -21,7 +21,7 @@ from mvdiffusion_pack.geometry.correspondence import panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring
 
 CORR = depth_like(3, 3, 2)
-TURNED_OFF = "MVDiffusion goes on without Triton's kernels for its attention: "
+TURNED_OFF = "MVDiffusion goes on without Triton's kernels: "
 
 
 class OnGPU(torch.Tensor):

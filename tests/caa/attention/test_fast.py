@@ -167,7 +167,7 @@ def test_memory_is_a_small_part_of_what_is_free():
     little, much = Memory.within(2**30, False, 2**30), Memory.within(2**36, False, 2**36)
     assert little.piece_bytes + little.code_bytes + little.projected_bytes < 2**29
     assert little.waiting_bytes < 2**29
-    assert much == Memory()
+    assert replace(much, projecting_bytes=0) == Memory(projecting_bytes=0)
     assert Memory.within(2**36, True, 2**36).piece_bytes < much.piece_bytes
     assert Memory.within(0, False, 0).piece_bytes > 0
 

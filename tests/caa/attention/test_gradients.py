@@ -74,7 +74,7 @@ def test_fast_and_plain_have_the_same_gradients(scene, views, fov, batch, width,
     corr = SCENES[scene](fov, views)
     x = features(batch, corr.views, width, corr.height, corr.width, seed=seed)
     expected = gradients(block_of(width), x, Tables(corr, way="plain"))
-    tables = Tables(corr, None if together else Memory(projected_bytes=0))
+    tables = Tables(corr, None if together else Memory(projecting_bytes=0))
     assert_gradients_agree(gradients(block_of(width, dtype), x.to(dtype), tables), expected, AGREEMENT[dtype])
 
 
