@@ -19,7 +19,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import comfy_host
 import in_process
-from sampling import randomise, seconds
+from measuring import seconds
+from sampling import randomise
 
 VIEWS, RUNS = 8, 5
 

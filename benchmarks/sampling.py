@@ -12,7 +12,8 @@ counts: machines differ and are shared. `published` is the published attention w
 
 Set-up is what a first step takes longer: of a first queue, and of a second one over the same cameras. Memory is the
 peak of a first and a second step, with what stays for the run, beyond that of the UNet alone; the blocks' weights are
-there in both.
+there in both. On a card the ratio of the time that it is busy stands beside the other: a quick card waits for the
+processor to ask for the next small kernel, slower ones do not.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from measuring import PeakMemory, busy_seconds, seconds
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -35,48 +36,6 @@ import in_process
 WIDTHS = (320, 640, 1280, 1280)
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 WAYS = "published", "plain", "torch", "auto"
-
-
-class PeakMemory:
-    """Bytes that a call took at its peak beyond what was there before: of the GPU, or of the process on a CPU."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def of(self, call: Callable[[], object]) -> int:
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            before = torch.cuda.memory_allocated(self.device)
-            call()
-            return torch.cuda.max_memory_allocated(self.device) - before
-        import psutil
-
-        process, running = psutil.Process(), True
-        before = peak = process.memory_info().rss
-
-        def watch() -> None:
-            nonlocal peak
-            while running:
-                peak = max(peak, process.memory_info().rss)
-                time.sleep(0.005)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        call()
-        running = False
-        watcher.join()
-        return peak - before
-
-
-def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one call, with the device's queue drained."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def randomise(module: torch.nn.Module) -> torch.nn.Module:
@@ -174,9 +133,12 @@ def measure(name: str, steps: Steps, arguments) -> float:
         again[way] = seconds(steps.of(way), steps.device)
     del calls
     alone, taken = median.pop("UNet alone"), PeakMemory(steps.device).of(steps.without)
+    on_card = steps.device.type == "cuda"
+    busy = busy_seconds(steps.without) if on_card else 0
     for way, time_of_step in median.items():
         peak = PeakMemory(steps.device).of(lambda way=way: steps.first_two(way))
-        row = f"| {name} | {way} | {alone:.3f} s | {time_of_step:.3f} s | {time_of_step / alone:.2f} "
+        ratio = f"{time_of_step / alone:.2f}" + (f", busy {busy_seconds(steps.of(way)) / busy:.2f}" if on_card else "")
+        row = f"| {name} | {way} | {alone:.3f} s | {time_of_step:.3f} s | {ratio} "
         setups = [max(0.0, took[way] - time_of_step) for took in (first, again)]
         print(row + f"| {setups[0]:.2f} s, {setups[1]:.2f} s | {(peak - taken) / 2**20:+.0f} MB |", flush=True)
     return time_of_step
@@ -192,7 +154,7 @@ def measure_windows(steps: Steps, views: int, window: int, shared: int) -> None:
         (part, Run(cameras.subset(part), steps.caa, 1.0, allowance=allowance))
         for part in sliding_windows(views, window, shared)
     ]
-    options = steps.options() | {WINDOWS: Windows(views, runs)}
+    options = steps.options() | {WINDOWS: Windows(views, runs, own_inputs=True)}
     x = torch.randn((views, 4, *steps.x.shape[2:]), device=steps.device, dtype=steps.x.dtype)
     context, timesteps = (part[:1].repeat(views, *[1] * (part.ndim - 1)) for part in (steps.context, steps.timesteps))
 
