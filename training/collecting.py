@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ..geometry.input_error import InputError, counted, there_are
-from ..geometry.panorama.panorama_files import as_large_as_panoramas
+from ..geometry.panorama.panorama_files import as_large_as_panoramas, pixels_of
 from .panoramas import Panorama
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -60,8 +60,8 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
     for path in paths:
         try:
             with as_large_as_panoramas(), Image.open(path) as picture:
-                picture.load()
-                sizes[path] = picture.size
+                height, width = pixels_of(picture).shape[:2]
+                sizes[path] = width, height
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises any
             unreadable.append(path.name)
             say(f"{path} cannot be read and is left out: {error}")
@@ -83,7 +83,7 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
 def read_picture(path: Path) -> torch.Tensor:
     """(H, W, 3) float32 in 0..1."""
     with as_large_as_panoramas(), Image.open(path) as picture:
-        return torch.from_numpy(np.array(picture.convert("RGB"), dtype=np.float32) / 255)
+        return torch.from_numpy(pixels_of(picture)[..., :3].astype(np.float32) / 255)
 
 
 def _caption_of(path: Path) -> str:

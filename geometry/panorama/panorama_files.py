@@ -35,7 +35,9 @@ def _read(path: Path) -> tuple[np.ndarray, str]:
     """(h, w, 3 or 4) uint8 pixels and the XMP packet."""
     try:
         with as_large_as_panoramas(), Image.open(path) as picture:
-            return _pixels(picture), _xmp(picture)
+            return pixels_of(picture), _xmp(picture)
+    except InputError:
+        raise
     except UnidentifiedImageError:
         raise InputError("it is not a picture", "choose_picture") from None
     except Image.DecompressionBombError:
@@ -61,10 +63,21 @@ def _xmp(picture: Image.Image) -> str:
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
 
 
-def _pixels(picture: Image.Image) -> np.ndarray:
-    """(h, w, 3 or 4) uint8 of the first frame, upright."""
+def pixels_of(picture: Image.Image) -> np.ndarray:
+    """(h, w, 3 or 4) uint8 of the first frame, upright. Greys may be of 16 bits, or numbers in 0..1.
+
+    Raises InputError for numbers beyond these.
+    """
     upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I"):
-        grey = np.asarray(upright, dtype=np.float64)
-        upright = Image.fromarray((grey / 257).round().clip(0, 255).astype(np.uint8))
+        upright = _grey(np.asarray(upright, dtype=np.float64) / 257)
+    elif upright.mode == "F":
+        grey = np.asarray(upright)
+        if not (grey.min() >= 0 and grey.max() <= 1):  # so that NaN is refused, too
+            raise InputError(f"its numbers lie in {grey.min():g}..{grey.max():g}, not in 0..1", "choose_picture")
+        upright = _grey(255 * grey)
     return np.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+
+
+def _grey(numbers: np.ndarray) -> Image.Image:
+    return Image.fromarray(numbers.round().clip(0, 255).astype(np.uint8))

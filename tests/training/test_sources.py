@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import stand_in
 import torch
@@ -202,6 +203,13 @@ def test_panoramas_that_pillow_takes_for_bombs_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     (panorama,) = panoramas_in_folder(tmp_path, 4, pytest.fail)
     assert panorama.picture().shape == (64, 128, 3)
+
+
+def test_grey_panoramas_of_sixteen_bits_keep_their_brightness(tmp_path):
+    write(tmp_path, "a.png", caption="a hall")
+    Image.fromarray(np.full((64, 128), 32768, np.uint16)).save(tmp_path / "a.png")
+    (panorama,) = panoramas_in_folder(tmp_path, 4, pytest.fail)
+    assert (panorama.picture() - 0.5).abs().max() < 0.01
 
 
 def test_larger_ones_are_named_and_left_out(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -209,6 +211,15 @@ def test_grey_sixteen_bit_and_palette_pictures_are_read(tmp_path):
     assert (equirect - 0.5).abs().max() < 0.01
     Image.fromarray(noise(50, 100)).convert("P").save(tmp_path / "p.png")
     assert read_panorama(tmp_path / "p.png")[0].shape == (50, 100, 3)
+
+
+def test_grey_numbers_in_0_to_1_are_read_and_others_are_said(tmp_path):
+    grey = np.linspace(0, 1, 50 * 100, dtype=np.float32).reshape(50, 100)
+    equirect, _ = read_panorama(save(tmp_path / "grey.tif", grey))
+    assert np.abs(equirect[..., 0].numpy() - grey).max() <= 0.5 / 255 + 1e-6
+    for wrong, said in ((255 * grey, "0..255"), (grey * np.nan, "nan..nan")):
+        with pytest.raises(InputError, match=rf"^grey.tif: its numbers lie in {re.escape(said)}, not in 0\.\.1$"):
+            read_panorama(save(tmp_path / "grey.tif", wrong))
 
 
 def test_large_panoramas_are_read_though_pillow_warns_of_them(tmp_path, monkeypatch):
