@@ -40,12 +40,13 @@ class PeakMemory:
         return peak - before
 
 
-def busy_seconds(call: Callable[[], object]) -> float:
+def busy_seconds(call: Callable[[], object], device: torch.device) -> float:
     """How long the GPU's kernels of one call take, without what lies between them."""
     call()
+    torch.cuda.synchronize(device)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         call()
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6
 
 

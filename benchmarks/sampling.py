@@ -134,10 +134,11 @@ def measure(name: str, steps: Steps, arguments) -> float:
     del calls
     alone, taken = median.pop("UNet alone"), PeakMemory(steps.device).of(steps.without)
     on_card = steps.device.type == "cuda"
-    busy = busy_seconds(steps.without) if on_card else 0
+    busy = busy_seconds(steps.without, steps.device) if on_card else 0
     for way, time_of_step in median.items():
         peak = PeakMemory(steps.device).of(lambda way=way: steps.first_two(way))
-        ratio = f"{time_of_step / alone:.2f}" + (f", busy {busy_seconds(steps.of(way)) / busy:.2f}" if on_card else "")
+        ratio = f"{time_of_step / alone:.2f}"
+        ratio += f", busy {busy_seconds(steps.of(way), steps.device) / busy:.2f}" if on_card else ""
         row = f"| {name} | {way} | {alone:.3f} s | {time_of_step:.3f} s | {ratio} "
         setups = [max(0.0, took[way] - time_of_step) for took in (first, again)]
         print(row + f"| {setups[0]:.2f} s, {setups[1]:.2f} s | {(peak - taken) / 2**20:+.0f} MB |", flush=True)

@@ -36,13 +36,14 @@ def attended(
 
 
 def gradients(block: PanoramaBlock, x: torch.Tensor, tables: Tables, forward=None) -> dict[str, torch.Tensor]:
-    """Those of features and of every parameter that has one, for one random gradient of the result."""
+    """Those of features and of every parameter, for one random gradient of the result; while sampling, of those that
+    have one."""
     block.zero_grad()
     x, bands = x.clone().requires_grad_(), frequencies(x.shape[2], 2)
     result = (forward or block)(x, tables, bands)
     result.backward(features(*x.shape, seed=5).to(result))
     grads = {name: parameter.grad for name, parameter in block.named_parameters()} | {"x": x.grad}
-    return {name: gradient.double() for name, gradient in grads.items() if gradient is not None}
+    return {name: gradient.double() for name, gradient in grads.items() if gradient is not None or not tables.sampling}
 
 
 def kept_by(forward: Callable[[], torch.Tensor]) -> int:

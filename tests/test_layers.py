@@ -27,7 +27,12 @@ FOLDERS_OF_GEOMETRY = {"panorama", "sequence", "figures"}  # which build on what
 # Libraries that may be missing or take long to load, and what needs them at once: others import that only in functions.
 OPTIONAL = {"cv2", "kornia", "numba", "triton"}
 IMPORTED_AS = {"PIL": "pillow"}
-NEED_THEM = ("caa/attention/triton_gradients", "caa/attention/triton_kernels", "scenes/compiled")
+NEED_THEM = (
+    "caa/attention/triton_gradients",
+    "caa/attention/triton_kernels",
+    "caa/attention/triton_passes",
+    "scenes/compiled",
+)
 
 
 @dataclass(frozen=True)

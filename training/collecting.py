@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ..geometry.input_error import InputError, counted, there_are
-from ..geometry.panorama.panorama_files import as_large_as_panoramas, pixels_of
+from ..geometry.panorama.panorama_files import as_large_as_panoramas, pixels_of, upright_size
 from .panoramas import Panorama
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -60,8 +60,8 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
     for path in paths:
         try:
             with as_large_as_panoramas(), Image.open(path) as picture:
-                height, width = pixels_of(picture).shape[:2]
-                sizes[path] = width, height
+                picture.load()
+                sizes[path] = upright_size(picture)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises any
             unreadable.append(path.name)
             say(f"{path} cannot be read and is left out: {error}")

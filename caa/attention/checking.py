@@ -32,8 +32,15 @@ class MismatchError(RuntimeError):
 
 
 def program_of(query: torch.Tensor, reads: Reads) -> tuple:
-    """What the compiled kernels depend on: device, dtype, width, samples, entries."""
-    return query.device, query.dtype, query.shape[1], reads.pixel.shape[1], reads.entry_row.shape[1]
+    """What the compiled kernels depend on: device, dtype, width, samples, entries, and what Triton assumes of sizes."""
+    size = len(reads.unseen) // reads.views
+    sizes = query.shape[1], reads.pixel.shape[1], reads.entry_row.shape[1]
+    return query.device, query.dtype, *sizes, alignment(size), alignment(reads.views)
+
+
+def alignment(size: int) -> tuple[bool, bool]:
+    """By which Triton tells integers apart: each way is a program of its own."""
+    return size == 1, size % 16 == 0
 
 
 @torch.no_grad()

@@ -33,21 +33,26 @@ def attend_compiled(
     return attempt(query, program_of(query, reads), kernels, lambda made: check(made, query, pixels, codes, reads, eps))
 
 
+def may_serve(x: torch.Tensor) -> bool:
+    """Whether there is a GPU where `x` is, and nothing is known against Triton's kernels on it."""
+    return _open and x.is_cuda and x.dtype in DTYPES
+
+
 def attempt(
-    x: torch.Tensor, program: tuple, kernels: Callable[[], torch.Tensor], check: Callable[[torch.Tensor], bool]
+    x: torch.Tensor, program: tuple, kernels: Callable[[], torch.Tensor], shows: Callable[[torch.Tensor], bool]
 ) -> torch.Tensor | None:
     """What `kernels` gives for `x`, where there is a GPU, and Triton's kernels work on it; else None.
 
-    The first result of each program is checked, until `check` says that it showed anything. The first failure is one
-    line in the log, and the last.
+    The first result of each program is checked: `shows` raises where it is wrong, and says whether it showed anything.
+    The first failure is one line in the log, and the last.
     """
     global _open
-    if not (_open and x.is_cuda and x.dtype in DTYPES):
+    if not may_serve(x):
         return None
     try:
         with torch.cuda.device_of(x):  # Triton launches on the current one
             made = kernels()
-            if program not in _checked and check(made):
+            if program not in _checked and shows(made):
                 _checked.add(program)
             return made
     except torch.cuda.OutOfMemoryError:

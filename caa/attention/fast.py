@@ -16,7 +16,7 @@ from .compiled import attend_compiled
 from .headwise import attend_piece
 from .memory import in_pieces
 from .passes import centred
-from .projected import Projected, Weights
+from .projected import Projected, Weights, by_products
 from .tables import Tables
 from .unprojected import Unprojected
 
@@ -35,10 +35,10 @@ def _attend_sampling(
 ) -> torch.Tensor:
     """With the layers as they are, and what is kept for a run."""
     layers, tokens = tables.layers(layer, norm, features), features.flatten(0, 2)
-    if features.device.type == "cpu":
-        pixels = Projected(*in_pieces(layers.project, tokens))
-    else:  # a card minds each pass over memory
+    if by_products(features.device):
         pixels = tables.weights(layers, features).project_centred(centred(tokens, tables.way))
+    else:
+        pixels = Projected(*in_pieces(layers.project, tokens))
     attended = _attend(pixels, tables.projected(layers, bands, features), features, query, tables, norm.eps)
     return attended + layers.value  # every value holds it, and the weights sum to one
 

@@ -10,6 +10,7 @@ import torch
 
 from ...geometry.scene import Scene
 from .memory import MB, Memory, nbytes
+from .projected import LayerWeights
 from .tables import Tables
 
 KEPT_BYTES = 512 * MB  # between runs, in all
@@ -25,6 +26,7 @@ class Kept:
 
     def __init__(self) -> None:
         self._scenes: WeakKeyDictionary[Scene, dict[tuple, Any]] = WeakKeyDictionary()
+        self._weights = LayerWeights()
 
     def tables(self, scene: Scene, height: int, width: int, way: str, memory: Memory, device: torch.device) -> Tables:
         """The tables of a sampling run over `scene` at one feature size; asked for once per run.
@@ -34,7 +36,7 @@ class Kept:
         made = self.made(
             scene,
             ("tables", height, width, way),
-            lambda: Tables(scene.correspondences(height, width), memory, way, sampling=True),
+            lambda: Tables(scene.correspondences(height, width), memory, way, True, self._weights),
         )
         made.begin(memory, device)
         return made
@@ -51,6 +53,7 @@ class Kept:
     def rest(self, free: int) -> None:
         """Called after a run, with the bytes that are free on the CPU: gives back what is not to be kept."""
         left = min(KEPT_BYTES, free // 8)
+        left -= self._weights.rest(left)
         for items in reversed(list(self._scenes.values())):
             for key, item in sorted(items.items(), key=lambda entry: _size(entry[1])):
                 if isinstance(item, Tables):

@@ -1,6 +1,6 @@
 """What lies between the matrix products of a block: by compiled kernels where they may be used, else by torch.
 
-On a card these passes over memory would take longer than the attention. Gradients are torch's.
+On a card torch's many passes over memory would take longer than the attention. Gradients are torch's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from .checking import QUERIES, compare
+from .checking import QUERIES, alignment, compare
 from .compiled import attempt
 from .softmax import accumulation_dtype
 
@@ -23,9 +23,9 @@ def tokens_of(x: torch.Tensor, way: str) -> torch.Tensor:
     """(P, V, C, h, w) maps to (P, V, h, w, C) tokens."""
 
     def few(made: torch.Tensor) -> Pair:
-        return made[-1, -1].flatten(0, 1)[:QUERIES], x[-1, -1].flatten(1).T[:QUERIES]
+        return made[-1, -1].flatten(0, 1)[-QUERIES:], x[-1, -1].flatten(1).T[-QUERIES:]
 
-    made = _by_kernel("tokens", way, [x], lambda kernels: kernels.tokens_of(x), few)
+    made = _by_kernel("tokens", way, [x], lambda kernels: kernels.tokens_of(x), few, x.shape[2])
     return x.movedim(2, -1).contiguous() if made is None else made
 
 
@@ -37,11 +37,11 @@ def summed(x: torch.Tensor, tokens: torch.Tensor, attended: torch.Tensor, fed: t
     """
 
     def few(made: torch.Tensor) -> Pair:
-        parts = [part[-1, -1].flatten(0, 1)[:QUERIES].float() for part in (tokens, attended, fed)]
-        return made[-1, -1].flatten(1).T[:QUERIES], sum(parts[1:], parts[0])
+        parts = [part[-1, -1].flatten(0, 1)[-QUERIES:].float() for part in (tokens, attended, fed)]
+        return made[-1, -1].flatten(1).T[-QUERIES:], sum(parts[1:], parts[0]).to(x.dtype)
 
     given = [x, tokens, attended, fed]
-    made = _by_kernel("summed", way, given, lambda kernels: kernels.summed(*given), few)
+    made = _by_kernel("sums", way, given, lambda kernels: kernels.summed(*given), few, x.shape[2])
     if made is not None:
         return made
     total = tokens.to(accumulation_dtype(x.dtype)) + attended + fed
@@ -52,9 +52,10 @@ def centred(x: torch.Tensor, way: str) -> torch.Tensor:
     """(N, C) vectors less their means over C."""
 
     def few(made: torch.Tensor) -> Pair:
-        return made[-QUERIES:], _centred(x[-QUERIES:])
+        given = x[-QUERIES:].float()  # beside it, by which what a sum rounds off is measured
+        return made[-QUERIES:] + given, _centred(x[-QUERIES:]) + given
 
-    made = _by_kernel("centred", way, [x], lambda kernels: kernels.centred(x), few)
+    made = _by_kernel("centred vectors", way, [x], lambda kernels: kernels.centred(x), few, x.shape[1])
     return _centred(x) if made is None else made
 
 
@@ -62,20 +63,21 @@ def gated(both: torch.Tensor, way: str) -> torch.Tensor:
     """(N, 2 C) value and gate to (N, C) value * gelu(gate), with the exact GELU."""
 
     def few(made: torch.Tensor) -> Pair:
-        return made[-QUERIES:], _Gated.apply(both[-QUERIES:].float())
+        return made[-QUERIES:], _Gated.apply(both[-QUERIES:].float()).to(both.dtype)
 
-    made = _by_kernel("gated", way, [both], lambda kernels: kernels.gated(both), few)
+    made = _by_kernel("gated values", way, [both], lambda kernels: kernels.gated(both), few, both.shape[1] // 2)
     return _Gated.apply(both) if made is None else made
 
 
 def _by_kernel(
-    name: str,
+    what: str,
     way: str,
     given: list[torch.Tensor],
     run: Callable[[Any], torch.Tensor],
     few: Callable[[torch.Tensor], Pair],
+    width: int,
 ) -> torch.Tensor | None:
-    """What a kernel makes of what it is given, else None. few: what it made at a few places, and torch there."""
+    """What a kernel makes of what it is given, `width` wide; else None. few: some of it, and what torch makes there."""
     x = given[0]
     if way != "auto" or torch.is_grad_enabled():
         return None
@@ -87,12 +89,12 @@ def _by_kernel(
 
         return run(triton_passes)
 
-    def right(made: torch.Tensor) -> bool:
+    def shows(made: torch.Tensor) -> bool:
         place = f"{str(x.dtype).removeprefix('torch.')}, width {width}"
-        return compare(f"{name} are", [few(made)], x.dtype, place)
+        return compare(f"{what} are", [few(made)], x.dtype, place)
 
-    width = x.shape[2] if x.ndim == 5 else x.shape[1]
-    return attempt(x, (name, x.device, x.dtype, width), call, right)
+    size = x.shape[-2] * x.shape[-1] if x.ndim == 5 else len(x)
+    return attempt(x, (what, x.device, x.dtype, width, alignment(size)), call, shows)
 
 
 def _centred(x: torch.Tensor) -> torch.Tensor:

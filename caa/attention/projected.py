@@ -8,13 +8,15 @@ input z there. Only its spread needs z itself. docs/attention.md has it in full.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 
-from .memory import Memory
+from .memory import Memory, nbytes, on_cpu
 from .softmax import accumulation_dtype
 
 
@@ -33,7 +35,8 @@ class Projected(NamedTuple):
 class Layers:
     """Projects by a layer's to_k and to_v behind a LayerNorm, calling them as they are.
 
-    So LoRAs, paging and quantised weights work: W (g x') is spread(x) (W norm(x) - W b).
+    So LoRAs, paging and quantised weights work: W (g x') is spread(x) (W norm(x) - W b). What they make of unit vectors
+    are `weights`, of which the same holds.
     key, value: (1, C), W_k b and W_v b, what a sample that sees nothing has and every other one has, too.
     mark: (2, C) key and value of a vector of no meaning: other weights have others.
     """
@@ -104,3 +107,46 @@ class Weights(NamedTuple):
         """(..., C) vectors, pixels or codes, less their means."""
         x = x.to(self.to_key.dtype)
         return Projected(x, F.linear(x, self.to_key), F.linear(x, self.to_value))
+
+
+class LayerWeights:
+    """The `Weights` of layers, once for all that project by them: windows have cameras of their own, and one UNet.
+
+    They are there as plain tensors, even where the host pages the layers.
+    """
+
+    def __init__(self) -> None:
+        self._made: WeakKeyDictionary[Any, dict[tuple, tuple[torch.Tensor, Weights]]] = WeakKeyDictionary()
+
+    @torch.no_grad()
+    def of(self, layers: Layers, like: torch.Tensor) -> Weights:
+        """In the dtype and on the device of (..., C) `like`; made again where the layers have become others."""
+        items, key = self._made.setdefault(layers.layer, {}), (like.dtype, like.device)
+        mark, weights = items.get(key, (None, None))
+        if mark is None or weights is None or not torch.equal(mark, layers.mark):
+            weights = Weights(*normal(layers.weights(like)))
+            items[key] = layers.mark, weights
+        return weights
+
+    def rest(self, left: int) -> int:
+        """Ends a run: gives back what is on a card, or what would take more than `left` bytes; returns what stays."""
+        taken = 0
+        for items in self._made.values():
+            for key, (_, weights) in list(items.items()):
+                if on_cpu(weights) and taken + nbytes(weights) <= left:
+                    taken += nbytes(weights)
+                else:
+                    del items[key]
+        return taken
+
+
+def by_products(device: torch.device) -> bool:
+    """Whether keys and values are products with `Weights` there: a card minds each pass over memory, and a
+    processor what it takes to make these weights."""
+    return device.type != "cpu"
+
+
+def normal(tensors: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The same that gradients may flow by, though inference mode made them."""
+    with torch.inference_mode(False), torch.no_grad():
+        return tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in tensors)

@@ -12,8 +12,9 @@ import torch
 from ...geometry.correspondence import Correspondences, Pair, SampleTable
 from .bags import Piece
 from .codes import code_of_zero, position_code
+from .compiled import may_serve
 from .memory import Memory, nbytes, on_cpu
-from .projected import Layers, Projected, Weights
+from .projected import Layers, LayerWeights, Projected, Weights, by_products, normal
 from .reads import Reads, seen_codes
 from .softmax import HEAD, accumulation_dtype
 from .unprojected import Unprojected
@@ -75,17 +76,25 @@ class Tables:
         layers, whatever they do with their weights, and keep what follows from weights and cameras: gradients of
         features are right, those of weights are not. Otherwise, as in training, they read the weights at each use: all
         gradients are right, and weights may change between uses without a word to the tables.
+    shared: what else has the weights of layers, if anything has.
     """
 
     def __init__(
-        self, correspondences: Correspondences, memory: Memory | None = None, way: str = WAYS[0], sampling: bool = False
+        self,
+        correspondences: Correspondences,
+        memory: Memory | None = None,
+        way: str = WAYS[0],
+        sampling: bool = False,
+        shared: LayerWeights | None = None,
     ) -> None:
         self.correspondences = correspondences
         self.memory = memory or Memory()
         self.way, self.sampling = way, sampling
         self._made: dict[tuple, Any] = {}
         self._of_layers: WeakKeyDictionary[Any, dict[tuple, Any]] = WeakKeyDictionary()
+        self._shared = shared or LayerWeights()
         self._layers: dict[tuple, Layers] = {}  # of this run
+        self._weights: dict[tuple, Weights] = {}  # of this run
 
     def begin(self, memory: Memory, device: torch.device) -> None:
         """Begins another sampling run, of which `memory` is the allowance: what there is of an earlier one counts."""
@@ -108,6 +117,7 @@ class Tables:
     def rest(self, left: int) -> int:
         """Ends a run: gives back what is on a card, or what would take more than `left` bytes; returns what stays."""
         self._layers.clear()
+        self._weights.clear()
         taken = 0
         for items in (self._made, *self._of_layers.values()):
             for key, item in sorted(items.items(), key=lambda entry: nbytes(entry[1])):
@@ -180,27 +190,32 @@ class Tables:
                 self._of_layers[layer] = {("mark", *key[1:]): layers.mark}
         return self._layers[key]
 
-    @torch.no_grad()
     def weights(self, layers: Layers, like: torch.Tensor) -> Weights:
         """What `layers` project by, in the dtype and on the device of `like`."""
-        return Weights(*self._once_of(layers, ("weights", like.dtype, like.device), lambda: layers.weights(like)))
+        key = id(layers.layer), like.dtype, like.device
+        if key not in self._weights:
+            self._weights[key] = self._shared.of(layers, like)
+        return self._weights[key]
 
     @torch.no_grad()
     def projected(self, layers: Layers, bands: torch.Tensor, like: torch.Tensor) -> Projected | Unprojected:
         """The codes of `codes`, projected if that pays: kept for the sampling run, or where memory is short made at
-        each use, on a card, which is quick at it."""
+        each use, for kernels alone: torch would copy all of them."""
         codes = self.codes(bands, like)
         may = self.may_project(codes) and codes.device == like.device
 
         def make() -> tuple[torch.Tensor, ...] | None:
-            kept = may and self.memory.keep_projected(2 * codes.nbytes)
-            return layers.project_codes(codes, self.memory)[1:] if kept else None
+            if not (may and self.memory.keep_projected(2 * codes.nbytes)):
+                return None
+            if by_products(like.device):
+                return self.weights(layers, like).project_centred(codes)[1:]
+            return layers.project_codes(codes, self.memory)[1:]
 
         kept = self._once_of(layers, ("projected", like.dtype, like.device), make)
         if kept is not None:
             return Projected(codes, *kept)
         weights = self.weights(layers, like)
-        if may and like.device.type != "cpu":
+        if may and self.way == "auto" and may_serve(like) and not torch.is_grad_enabled():
             return weights.project_centred(codes)
         return Unprojected(codes, *weights.matrices())
 
@@ -222,8 +237,7 @@ class Tables:
         items = self._of_layers[layers.layer]
         if key not in items:
             made = make()
-            with torch.inference_mode(False), torch.no_grad():
-                items[key] = made and tuple(part.clone() if part.is_inference() else part for part in made)
+            items[key] = made and normal(made)
         return items[key]
 
     def _grid(self, table: SampleTable, like: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,8 @@ from .softmax import HEAD, SCALE
 
 QUERIES = 16  # queries per program
 CHUNK = 64  # channels per step of a sum over all
-HEADS = 2  # per program, with FEW queries
-FEW = 8
+# Of `attend_kernel`, as an H100 likes it best: queries and, where their number is even, heads per program; its warps.
+FEW, HEADS, WARPS = 8, 2, 2
 
 
 @triton.jit
@@ -138,6 +138,11 @@ def attend_kernel(
     tl.store(target, highest + tl.log(total), mask=inside[:, None])
 
 
+def heads_of(width: int) -> int:
+    """The heads of one program of `attend_kernel`."""
+    return HEADS if width % (HEADS * HEAD) == 0 else 1
+
+
 class Attended(NamedTuple):
     """values: (N, C), less W_v b, in the queries' dtype. scales: (N, E, S) 1 / spread of samples, where there are any.
     levels: (N, heads), see headwise.Statistics. The last two are fp32."""
@@ -162,10 +167,10 @@ def attend(query: torch.Tensor, pixels: Projected, codes: Projected, reads: Read
     )  # fmt: skip
     attended, number = torch.empty_like(query), width // HEAD
     levels = torch.empty((len(query), number), dtype=torch.float32, device=query.device)
-    heads = 1 if number % HEADS else HEADS
+    heads = heads_of(width)
     attend_kernel[triton.cdiv(size, FEW), views, number // heads](
         query, pixels.key, pixels.value, codes.key, codes.value, reads.pixel, reads.weight, valid, reads.unseen,
         *walked, scales, attended, levels, size, reads.views, SCALE,
-        width=width, entries=entries, samples=samples, block=FEW, head=HEAD, heads=heads, num_warps=2,
+        width=width, entries=entries, samples=samples, block=FEW, head=HEAD, heads=heads, num_warps=WARPS,
     )  # fmt: skip
     return Attended(attended, scales, levels)

@@ -8,9 +8,9 @@ import torch
 import triton
 import triton.language as tl
 
-TILE = 64  # pixels and channels of a program that turns maps
-ROWS = 4  # of a program that centres them
-NUMBERS = 1024  # of a program that gates them
+TILE = 64  # pixels, and as many channels, that a program turns
+ROWS = 4  # vectors that a program centres
+NUMBERS = 1024  # results of a program that gates
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from threading import Lock
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..input_error import InputError
 from .gpano import read_gpano
@@ -70,13 +70,20 @@ def pixels_of(picture: Image.Image) -> np.ndarray:
     """
     upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I"):
-        upright = _grey(np.asarray(upright, dtype=np.float64) / 257)
+        upright = _grey(np.asarray(upright, dtype=np.float32) / 257)
     elif upright.mode == "F":
         grey = np.asarray(upright)
         if not (grey.min() >= 0 and grey.max() <= 1):  # so that NaN is refused, too
             raise InputError(f"its numbers lie in {grey.min():g}..{grey.max():g}, not in 0..1", "choose_picture")
         upright = _grey(255 * grey)
     return np.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height of what `pixels_of` gives."""
+    width, height = picture.size
+    lies = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return (height, width) if lies else (width, height)
 
 
 def _grey(numbers: np.ndarray) -> Image.Image:

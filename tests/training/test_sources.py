@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import stand_in
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from stand_in import CAMERAS, Codec, panoramas
 
 from mvdiffusion_pack.caa.weights.kinds import DEPTH, OUTPAINTING, PANORAMA
@@ -210,6 +210,16 @@ def test_grey_panoramas_of_sixteen_bits_keep_their_brightness(tmp_path):
     Image.fromarray(np.full((64, 128), 32768, np.uint16)).save(tmp_path / "a.png")
     (panorama,) = panoramas_in_folder(tmp_path, 4, pytest.fail)
     assert (panorama.picture() - 0.5).abs().max() < 0.01
+
+
+def test_photos_of_a_turned_camera_are_turned_upright(tmp_path):
+    write(tmp_path, "a.png", caption="a hall")
+    turned = Image.open(tmp_path / "a.png").transpose(Image.Transpose.ROTATE_90)
+    exif = turned.getexif()
+    exif[ExifTags.Base.Orientation] = 6  # turn it by 90 degrees to the right
+    turned.save(tmp_path / "a.png", exif=exif)
+    (panorama,) = panoramas_in_folder(tmp_path, 4, pytest.fail)
+    assert panorama.picture().shape == (64, 128, 3) and panorama.picture()[0, 0].tolist() == [1, 0, 0]
 
 
 def test_larger_ones_are_named_and_left_out(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 TARGETS = GPUTarget("cuda", 75, 32), GPUTarget("cuda", 90, 32), GPUTarget("hip", "gfx1100", 32)
-MODELS = ("fp16", 320, 9, 2), ("bf16", 1280, 9, 2), ("fp32", 640, 1, 11)  # dtype, width, samples, entries
+MODELS = ("fp16", 320, 9, 2), ("bf16", 1280, 9, 2), ("fp32", 352, 1, 11)  # dtype, width, samples, entries
 TYPES = {"eps": "fp32", "logit_scale": "fp32", "valid": "*u8"}
 TYPES |= dict.fromkeys(("size", "views", "sources", "asked", "together", "channels", "count"), "i32")
 TYPES |= dict.fromkeys(("pixels", "entry_rows", "entry_views", "ends", "readers"), "*i32")
@@ -31,18 +31,19 @@ def main() -> None:
     for target in TARGETS:
         for dtype, width, samples, entries in MODELS:
             sizes = {"width": width, "samples": samples, "entries": entries, "readings": samples * entries}
-            sizes |= {
-                "block": triton_kernels.QUERIES,
-                "chunk": triton_kernels.CHUNK,
-                "head": HEAD,
-                "heads": triton_kernels.HEADS,
-            }
+            sizes |= {"block": triton_kernels.QUERIES, "chunk": triton_kernels.CHUNK, "head": HEAD}
             sizes |= {"tile": triton_passes.TILE, "rows": triton_passes.ROWS, "padded": triton.next_power_of_2(width)}
+            of_kernel = {
+                "attend_kernel": {"block": triton_kernels.FEW, "heads": triton_kernels.heads_of(width)},
+                "gated_kernel": {"block": triton_passes.NUMBERS, "width": 4 * width},
+            }
             for kernel in kernels:
-                constants = {name: size for name, size in sizes.items() if name in kernel.arg_names}
+                own = sizes | of_kernel.get(kernel.__name__, {})
+                constants = {name: size for name, size in own.items() if name in kernel.arg_names}
                 types = {name: TYPES.get(name, f"*{dtype}") for name in kernel.arg_names}
                 types |= dict.fromkeys(constants, "constexpr")
-                triton.compile(ASTSource(kernel, types, constants), target=target)
+                options = {"num_warps": triton_kernels.WARPS} if kernel.__name__ == "attend_kernel" else {}
+                triton.compile(ASTSource(kernel, types, constants), target=target, options=options)
                 print(f"{kernel.__name__} {dtype} {width} {target.backend} {target.arch}")  # noqa: T201
 
 

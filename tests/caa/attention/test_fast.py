@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scattered import depth_like
 
-from mvdiffusion_pack.caa.attention import tables
+from mvdiffusion_pack.caa.attention import fast, tables
 from mvdiffusion_pack.caa.attention.codes import frequencies
 from mvdiffusion_pack.caa.attention.memory import Memory, split
+from mvdiffusion_pack.caa.attention.projected import LayerWeights, Weights
 from mvdiffusion_pack.caa.attention.tables import Tables
 from mvdiffusion_pack.geometry.correspondence import SampleTable, panorama_correspondences
 from mvdiffusion_pack.geometry.layouts import ring, rings, sphere
@@ -70,6 +71,53 @@ def test_codes_that_are_too_many_to_be_projected_agree(layout, monkeypatch):
     assert_agree(attended(corr, x, memory=few), attended(corr, x, way="plain"), 1e-10)
 
 
+@pytest.fixture
+def on_card(monkeypatch) -> list[int]:
+    """All is computed as beside kernels on a card; how many dimensions that has which is projected by kept weights."""
+    made, project = [], Weights.project_centred
+    for module in (fast, tables):
+        monkeypatch.setattr(module, "by_products", lambda _: True)
+    monkeypatch.setattr(tables, "may_serve", lambda _: True)
+    monkeypatch.setattr(tables, "PER_QUERY", 99)
+    monkeypatch.setattr(Weights, "project_centred", lambda own, x: made.append(x.ndim) or project(own, x))
+    return made
+
+
+@pytest.mark.parametrize("dtype", list(AGREEMENT), ids=str)
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+@pytest.mark.parametrize("memory", [Memory(), Memory(projected_bytes=0)], ids=["kept", "at each use"])
+def test_products_with_kept_weights_agree(on_card, layout, memory, dtype):
+    cameras = LAYOUTS[layout](100, 4)
+    corr = panorama_correspondences(cameras, cameras.height // 8, cameras.width // 8)
+    x = features(2, cameras.views, 96, corr.height, corr.width).to(dtype)
+    exact = attended(corr, x.double(), way="plain")
+    assert_agree(attended(corr, x, memory=replace(memory)), exact, AGREEMENT[dtype])
+    assert sorted(on_card) == [2, 3]  # pixels, and codes
+
+
+def test_codes_are_projected_at_each_use_for_kernels_alone(on_card, monkeypatch):
+    corr, x = panorama_correspondences(ring(4, 100, 64, 64), 8, 8), features(1, 4, 32, 8, 8)
+    short = Memory(projected_bytes=0)
+    attended(corr, x, memory=short, way="torch")
+    monkeypatch.setattr(tables, "may_serve", lambda _: False)
+    attended(corr, x, memory=short)
+    assert on_card == [2, 2]
+
+
+def test_windows_share_the_weights_of_layers(on_card):
+    corr, shared = panorama_correspondences(ring(4, 100, 64, 64), 8, 8), LayerWeights()
+    block, bands, x = block_of(32), frequencies(32, 2), features(1, 4, 32, 8, 8)
+    layer = block.transformer.attn1
+    calls = []
+    layer.to_k.register_forward_hook(lambda _, args, __: calls.append(len(args[0])))
+    with torch.inference_mode():
+        first, second = (block(x, Tables(corr, sampling=True, shared=shared), bands) for _ in range(2))
+        assert torch.equal(first, second) and calls.count(32) == 1  # unit vectors
+        layer.to_k.weight += 0.1
+        changed = block(x, Tables(corr, sampling=True, shared=shared), bands)
+        assert torch.equal(changed, block(x, Tables(corr, sampling=True), bands)) and not torch.equal(changed, first)
+
+
 @pytest.mark.parametrize("per_query", [0, 8], ids=["unprojected", "projected"])
 def test_queries_that_see_nothing_in_any_view_agree(per_query, monkeypatch):
     """A ring too narrow to overlap: every key is invalid."""
@@ -100,13 +148,13 @@ def test_codes_that_are_not_kept_are_not_made_for_each_view(sampling, monkeypatc
     corr, made = panorama_correspondences(ring(4, 100, 64, 64), 8, 8), []
     codes = tables._codes
     monkeypatch.setattr(tables, "_codes", lambda *given, **how: made.append(1) or codes(*given, **how))
-    nothing = Memory(code_bytes=0, projected_bytes=0, waiting_bytes=0)
+    nothing = Memory(code_bytes=0, projected_bytes=0, projecting_bytes=0, waiting_bytes=0)
     attended(corr, features(1, 4, 32, 8, 8), memory=nothing, sampling=sampling)
-    assert len(made) <= 2  # sampling asks once more whether there is room for them projected
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("way", ["auto", "plain"])
-@pytest.mark.parametrize("memory", [Memory(), Memory(projected_bytes=0)], ids=["roomy", "short"])
+@pytest.mark.parametrize("memory", [Memory(), Memory(projected_bytes=0, projecting_bytes=0)], ids=["roomy", "short"])
 def test_tables_that_were_used_in_inference_mode_train_afterwards(way, memory):
     corr = panorama_correspondences(ring(4, 100, 64, 64), 8, 8)
     made, block, bands = Tables(corr, memory, way), block_of(32, torch.float32), frequencies(32, 2)
@@ -168,6 +216,8 @@ def test_memory_is_a_small_part_of_what_is_free():
     assert little.piece_bytes + little.code_bytes + little.projected_bytes < 2**29
     assert little.waiting_bytes < 2**29
     assert replace(much, projecting_bytes=0) == Memory(projecting_bytes=0)
+    assert little.projecting_bytes == 2**27 and much.projecting_bytes == 2**33
+    assert Memory.within(2**36, True, 2**36).projecting_bytes == Memory().projected_bytes
     assert Memory.within(2**36, True, 2**36).piece_bytes < much.piece_bytes
     assert Memory.within(0, False, 0).piece_bytes > 0
 

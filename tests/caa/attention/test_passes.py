@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 import torch
@@ -65,6 +66,9 @@ def test_kernels_and_torch_give_what_is_asked_for(kernels, name, dtype, size):
         assert_agree(found, expected, DTYPES[dtype])
 
 
+SAID = {"tokens_of": "tokens", "summed": "sums", "centred": "centred vectors", "gated": "gated values"}
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_a_wrong_kernel_is_refused_and_the_result_is_torchs(kernels, monkeypatch, caplog, name):
     x, right = CALLS[name][0](*given((1, 2, 64, 4, 4), torch.float32)), getattr(kernels, name)
@@ -73,7 +77,24 @@ def test_a_wrong_kernel_is_refused_and_the_result_is_torchs(kernels, monkeypatch
         found = [getattr(passes, name)(*x, way) for way in ("auto", "torch")]
     assert torch.equal(*found) and not compiled._open
     (line,) = caplog.messages
-    assert "1.00% off torch's at float32, width" in line and name.split("_")[0] in line
+    width = 32 if name == "gated" else 64
+    assert re.search(rf": {SAID[name]} are (0\.[3-6]|1\.0)\d% off torch's at float32, width {width}, where 0.01%", line)
+
+
+@pytest.mark.parametrize("name", ["summed", "gated"])
+def test_what_overflows_in_torch_too_closes_no_door(kernels, name):
+    x = [3e4 * part.clamp(-2, 2) for part in given((1, 2, 64, 4, 4), torch.float16)]
+    with torch.inference_mode():
+        found, expected = (getattr(passes, name)(*CALLS[name][0](*x), way) for way in ("auto", "torch"))
+    assert compiled._open and expected.isinf().any() and torch.equal(found.isinf(), expected.isinf())
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_other_alignments_are_other_programs_and_checked_too(kernels, name):
+    for size in ((1, 1, 64, 4, 4), (1, 1, 64, 8, 8), (1, 1, 64, 3, 3)):
+        with torch.inference_mode():
+            getattr(passes, name)(*CALLS[name][0](*given(size, torch.float32)), "auto")
+    assert len(compiled._checked) == 2
 
 
 def test_gradients_other_ways_and_other_strides_are_left_to_torch(kernels, monkeypatch):
@@ -93,7 +114,10 @@ def test_sums_have_the_strides_of_the_maps():
     assert passes.summed(turned, *tokens, "auto").stride() == turned.stride()
 
 
-def test_half_precision_is_summed_in_fp32_and_rounded_once():
-    maps = torch.zeros(1, 1, 1, 1, 1, dtype=torch.float16)
-    tokens = [torch.full((1, 1, 1, 1, 1), value, dtype=torch.float16) for value in (1.0, 2.0**-11, 2.0**-11)]
-    assert passes.summed(maps, *tokens, "torch").item() == 1 + 2.0**-10
+@pytest.mark.parametrize("way", ["auto", "torch"])
+def test_half_precision_is_summed_in_fp32_and_rounded_once(kernels, way):
+    maps = torch.zeros(1, 1, 1, 1, 1, dtype=torch.float16, device=DEVICE)
+    tokens = [torch.full_like(maps, value) for value in (1.0, 2.0**-11, 2.0**-11)]
+    with torch.inference_mode():
+        assert passes.summed(maps, *tokens, way).item() == 1 + 2.0**-10
+    assert compiled._open
