@@ -64,7 +64,7 @@ class Run:
         """The tables at one feature size, made when first asked for: models are loaded then, and memory is known.
 
         They keep what the blocks' weights make, so gradients through a sampler are right for features (and so for a
-        LoRA of the UNet), but not for these weights: to_k and to_v would get a part of theirs. training/ trains them.
+        LoRA of the UNet), but not for these weights: to_k and to_v get a part of theirs or none. training/ trains them.
         """
         if (height, width) not in self._tables:
             memory = self._allowance.on(device)
