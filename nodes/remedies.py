@@ -41,6 +41,7 @@ REMEDIES = {
     "beside_views": "; change its yaw, pitch or fov, or the cameras",
     "between_view_pixels": ": use a larger fov or larger cameras",
     "between_pixels": ": use a larger source_fov or width",
+    "between_view_and_panorama": ": use a larger width, or a larger fov in Panorama Cameras",
     # Cameras of panoramas
     "one_point": ": use Panorama Cameras",
     "square_faces": ": make width and height equal",

@@ -363,3 +363,14 @@ def test_most_of_the_meetings_say_whether_threads_wait(slow: int, count: int, wa
     monkeypatch.setattr(threads.time, "perf_counter", iter(took).__next__)
     monkeypatch.setattr(torch, "get_num_threads", lambda: count)
     assert threads.threads_wait() == wait
+
+
+def test_views_between_the_pixels_of_the_panorama_are_said():
+    """Level views straight ahead: the middle of a panorama is a corner of four pixels."""
+    narrow = ring(2, 1.0, 16, 16)
+    with pytest.raises(
+        InputError, match=r"pixels are 5\.6 degrees apart, and the widest view covers 1 degrees$"
+    ) as said:
+        stitch(torch.rand(2, 16, 16, 3), narrow, 64)
+    assert said.value.remedy == "between_view_and_panorama"
+    assert stitch(torch.rand(2, 16, 16, 3), narrow, 2048)[1].any()
