@@ -197,10 +197,9 @@ class Tables:
             self._weights[key] = self._shared.of(layers, like)
         return self._weights[key]
 
-    @torch.no_grad()
     def projected(self, layers: Layers, bands: torch.Tensor, like: torch.Tensor) -> Projected | Unprojected:
         """The codes of `codes`, projected if that pays: kept for the sampling run, or where memory is short made at
-        each use, for kernels alone: torch would copy all of them."""
+        each use, for kernels alone (torch would copy all of them), and not where gradients would keep them."""
         codes = self.codes(bands, like)
         may = self.may_project(codes) and codes.device == like.device
 
@@ -236,7 +235,8 @@ class Tables:
         """What the host's layers make, in the mode that they are called in; kept as normal tensors."""
         items = self._of_layers[layers.layer]
         if key not in items:
-            made = make()
+            with torch.no_grad():
+                made = make()
             items[key] = made and normal(made)
         return items[key]
 

@@ -104,6 +104,12 @@ def test_codes_are_projected_at_each_use_for_kernels_alone(on_card, monkeypatch)
     assert on_card == [2, 2]
 
 
+def test_codes_that_gradients_would_keep_are_not_projected_at_each_use(on_card):
+    corr, x = panorama_correspondences(ring(4, 100, 64, 64), 8, 8), features(1, 4, 32, 8, 8).requires_grad_()
+    block_of(32)(x, Tables(corr, Memory(projected_bytes=0), sampling=True), frequencies(32, 2)).sum().backward()
+    assert on_card == [2] and x.grad is not None
+
+
 def test_windows_share_the_weights_of_layers(on_card):
     corr, shared = panorama_correspondences(ring(4, 100, 64, 64), 8, 8), LayerWeights()
     block, bands, x = block_of(32), frequencies(32, 2), features(1, 4, 32, 8, 8)
