@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ..geometry.input_error import InputError, counted, there_are
-from ..geometry.panorama.panorama_files import as_large_as_panoramas, pixels_of, upright_size
+from ..geometry.panorama.panorama_files import is_grey, opened, pixels_of, upright_size
 from .panoramas import Panorama
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -59,8 +59,10 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
     sizes, unreadable = {}, []
     for path in paths:
         try:
-            with as_large_as_panoramas(), Image.open(path) as picture:
+            with opened(path) as picture:
                 picture.load()
+                if is_grey(picture):
+                    pixels_of(picture)  # which says what it cannot read
                 sizes[path] = upright_size(picture)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises any
             unreadable.append(path.name)
@@ -82,7 +84,7 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
 
 def read_picture(path: Path) -> torch.Tensor:
     """(H, W, 3) float32 in 0..1."""
-    with as_large_as_panoramas(), Image.open(path) as picture:
+    with opened(path) as picture:
         return torch.from_numpy(pixels_of(picture)[..., :3].astype(np.float32) / 255)
 
 

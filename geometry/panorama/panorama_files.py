@@ -15,7 +15,10 @@ from ..input_error import InputError
 from .gpano import read_gpano
 from .placing import WIDEST, placed
 
-MOST_PIXELS = WIDEST * WIDEST // 2  # at twice as many Pillow says no
+MOST_PIXELS = WIDEST * WIDEST // 2  # of the largest whole panorama
+LYING = 5, 6, 7, 8  # values of EXIF's orientation
+GREYS = {"I": 65535, "F": 1}  # the most that a picture has whose mode begins so
+ROUNDED = 1.001  # times as much is taken for it
 _opening = Lock()
 
 
@@ -34,25 +37,31 @@ def read_panorama(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 def _read(path: Path) -> tuple[np.ndarray, str]:
     """(h, w, 3 or 4) uint8 pixels and the XMP packet."""
     try:
-        with as_large_as_panoramas(), Image.open(path) as picture:
+        with opened(path) as picture:
             return pixels_of(picture), _xmp(picture)
     except InputError:
         raise
     except UnidentifiedImageError:
         raise InputError("it is not a picture", "choose_picture") from None
     except Image.DecompressionBombError:
-        raise InputError(f"it has more than {WIDEST} x {WIDEST} pixels", "scale_it_down") from None
+        raise InputError(f"it has more than {WIDEST} x {WIDEST // 2} pixels", "scale_it_down") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"it cannot be read ({error})", "choose_picture") from None
 
 
 @contextmanager
-def as_large_as_panoramas() -> Iterator[None]:
-    """Pillow takes for a bomb what a panorama may well have: 179 million pixels. The limit is the whole process's."""
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture that may be as large as a panorama: Pillow takes for a bomb what has 179 million pixels.
+
+    Pillow's limit is the whole process's. Raises Image.DecompressionBombError for a larger one, before it is decoded.
+    """
     with _opening:
-        most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MOST_PIXELS
+        most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            yield
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise Image.DecompressionBombError(f"{picture.width} x {picture.height} pixels are too many")
+                yield picture
         finally:
             Image.MAX_IMAGE_PIXELS = most
 
@@ -66,25 +75,37 @@ def _xmp(picture: Image.Image) -> str:
 def pixels_of(picture: Image.Image) -> np.ndarray:
     """(h, w, 3 or 4) uint8 of the first frame, upright. Greys may be of 16 bits, or numbers in 0..1.
 
-    Raises InputError for numbers beyond these.
+    Raises InputError for greys beyond these.
     """
     upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I"):
-        upright = _grey(np.asarray(upright, dtype=np.float32) / 257)
-    elif upright.mode == "F":
-        grey = np.asarray(upright)
-        if not (grey.min() >= 0 and grey.max() <= 1):  # so that NaN is refused, too
-            raise InputError(f"its numbers lie in {grey.min():g}..{grey.max():g}, not in 0..1", "choose_picture")
-        upright = _grey(255 * grey)
+    if is_grey(picture):
+        return _greys(upright, GREYS[upright.mode[0]])
     return np.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+
+
+def is_grey(picture: Image.Image) -> bool:
+    """Whether a picture has one number for each pixel that is not of 8 bits."""
+    return picture.mode[0] in GREYS
+
+
+def _greys(picture: Image.Image, most: int) -> np.ndarray:
+    """`pixels_of` a picture of numbers in 0..most."""
+    numbers = np.asarray(picture, dtype=np.float32)
+    if not np.isfinite(numbers).all():
+        raise InputError("it holds numbers that are not finite", "choose_picture")
+    if numbers.min() < 0 or numbers.max() > ROUNDED * most:
+        raise InputError(
+            f"its numbers lie in {numbers.min():.7g}..{numbers.max():.7g}, not in 0..{most}", "choose_picture"
+        )
+    grey = (numbers * (255 / most)).round().clip(0, 255).astype(np.uint8)
+    transparent = picture.info.get("transparency")
+    if not isinstance(transparent, int):
+        return np.stack([grey] * 3, -1)
+    return np.stack([grey] * 3 + [np.where(numbers == transparent, 0, 255).astype(np.uint8)], -1)
 
 
 def upright_size(picture: Image.Image) -> tuple[int, int]:
     """Width and height of what `pixels_of` gives."""
     width, height = picture.size
-    lies = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    lies = picture.getexif().get(ExifTags.Base.Orientation) in LYING
     return (height, width) if lies else (width, height)
-
-
-def _grey(numbers: np.ndarray) -> Image.Image:
-    return Image.fromarray(numbers.round().clip(0, 255).astype(np.uint8))

@@ -49,7 +49,8 @@ def stitch(
     Returns panoramas (P, width / 2, width, 3) and coverage (P, width / 2, width), float32 on the images' device.
     Coverage is 1 where a pixel's centre lies in a view or photo, else 0; there the panorama is black or the background.
     Raises InputError for images that do not fit the cameras or hold NaN, for an odd or negative width, for views that
-    touch no pixel, for a background that is no panorama, and for an overlay that fits neither or touches no pixel.
+    touch no pixel where nothing else would show, for a background that is no panorama, and for an overlay that fits
+    neither or touches no pixel.
     """
     views = view_planes(images, cameras)
     if not cameras.in_one_point:
@@ -87,7 +88,7 @@ def stitch(
         equirect[:, rows, columns] = planes.movedim(1, -1)
         if progress is not None and columns.stop == width:
             progress(rows.stop, width // 2)
-    if not largest.any():
+    if not fades and not largest.any():  # nothing would show
         raise InputError(
             f"no view touches a pixel of the panorama: its pixels are {float(f'{360 / width:.2g}'):g} degrees apart, "
             f"and the widest view covers {cameras.fov_deg.max().item():.2g} degrees",

@@ -212,14 +212,41 @@ def test_grey_panoramas_of_sixteen_bits_keep_their_brightness(tmp_path):
     assert (panorama.picture() - 0.5).abs().max() < 0.01
 
 
+def turn(path, orientation) -> None:
+    picture = Image.open(path)
+    exif = picture.getexif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture.save(path, exif=exif)
+
+
 def test_photos_of_a_turned_camera_are_turned_upright(tmp_path):
-    write(tmp_path, "a.png", caption="a hall")
-    turned = Image.open(tmp_path / "a.png").transpose(Image.Transpose.ROTATE_90)
-    exif = turned.getexif()
-    exif[ExifTags.Base.Orientation] = 6  # turn it by 90 degrees to the right
-    turned.save(tmp_path / "a.png", exif=exif)
+    write(tmp_path, "a.png", size=(64, 128), caption="a hall")
+    turn(tmp_path / "a.png", 6)  # by 90 degrees to the right
     (panorama,) = panoramas_in_folder(tmp_path, 4, pytest.fail)
-    assert panorama.picture().shape == (64, 128, 3) and panorama.picture()[0, 0].tolist() == [1, 0, 0]
+    assert panorama.picture().shape == (64, 128, 3)
+
+
+A_LETTER = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\x006\0\0\0\0\0\0\0"  # '6' for an orientation
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535, A_LETTER], ids=["0", "9", "65535", "a letter"])
+def test_orientations_that_there_are_not_turn_nothing(tmp_path, orientation):
+    write(tmp_path, "a.jpg", caption="a hall")
+    if isinstance(orientation, bytes):
+        Image.open(tmp_path / "a.jpg").save(tmp_path / "a.jpg", exif=orientation)
+    else:
+        turn(tmp_path / "a.jpg", orientation)
+    (panorama,) = panoramas_in_folder(tmp_path, 4, pytest.fail)
+    assert panorama.picture().shape == (64, 128, 3)
+
+
+def test_greys_beyond_what_is_read_are_named_and_left_out(tmp_path):
+    write(tmp_path, "good.png")
+    write(tmp_path, "bad.png")
+    Image.fromarray(np.full((64, 128), 3, np.float32)).save(tmp_path / "bad.png", format="TIFF")
+    said = []
+    assert [one.name for one in panoramas_in_folder(tmp_path, 4, said.append)] == ["good.png"]
+    assert len(said) == 1 and "bad.png cannot be read and is left out: its numbers lie in 3..3, not in 0..1" in said[0]
 
 
 def test_larger_ones_are_named_and_left_out(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from sphere import psnr, smooth
 
 from mvdiffusion_pack.geometry.cameras import rotation_from_angles
 from mvdiffusion_pack.geometry.input_error import InputError
+from mvdiffusion_pack.geometry.panorama import panorama_files
 from mvdiffusion_pack.geometry.panorama.equirect import equirect_directions
 from mvdiffusion_pack.geometry.panorama.gpano import Place, gpano_xmp, read_gpano
 from mvdiffusion_pack.geometry.panorama.panorama_files import read_panorama
@@ -213,13 +214,41 @@ def test_grey_sixteen_bit_and_palette_pictures_are_read(tmp_path):
     assert read_panorama(tmp_path / "p.png")[0].shape == (50, 100, 3)
 
 
-def test_grey_numbers_in_0_to_1_are_read_and_others_are_said(tmp_path):
-    grey = np.linspace(0, 1, 50 * 100, dtype=np.float32).reshape(50, 100)
+def test_grey_numbers_in_0_to_1_are_read(tmp_path):
+    grey = np.linspace(0, 1.00001, 50 * 100, dtype=np.float32).reshape(50, 100)
     equirect, _ = read_panorama(save(tmp_path / "grey.tif", grey))
-    assert np.abs(equirect[..., 0].numpy() - grey).max() <= 0.5 / 255 + 1e-6
-    for wrong, said in ((255 * grey, "0..255"), (grey * np.nan, "nan..nan")):
-        with pytest.raises(InputError, match=rf"^grey.tif: its numbers lie in {re.escape(said)}, not in 0\.\.1$"):
-            read_panorama(save(tmp_path / "grey.tif", wrong))
+    assert np.abs(equirect[..., 0].numpy() - grey).max() <= 0.5 / 255 + 2e-5
+
+
+@pytest.mark.parametrize(
+    ("most", "kind", "said"),
+    [
+        (255, np.float32, "its numbers lie in 0..255, not in 0..1"),
+        (np.nan, np.float32, "it holds numbers that are not finite"),
+        (70000, np.int32, "its numbers lie in 0..70000, not in 0..65535"),
+        (-3, np.int32, "its numbers lie in -3..0, not in 0..65535"),
+    ],
+)
+def test_greys_beyond_what_is_read_are_said(tmp_path, most, kind, said):
+    grey = np.zeros((50, 100), kind)
+    grey[10, 20] = most
+    with pytest.raises(InputError, match=rf"^grey.tif: {re.escape(said)}$"):
+        read_panorama(save(tmp_path / "grey.tif", grey))
+
+
+def test_transparent_greys_of_sixteen_bits_are_not_covered(tmp_path):
+    grey = np.full((50, 100), 40000, np.uint16)
+    grey[:25] = 0
+    _, coverage = read_panorama(save(tmp_path / "grey.png", grey, transparency=0))
+    assert not coverage[:25].any() and coverage[25:].all()
+
+
+def test_pictures_larger_than_any_panorama_are_said_before_they_are_decoded(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", noise(50, 100))
+    monkeypatch.setattr(panorama_files, "MOST_PIXELS", 4000)
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("it was decoded"))
+    with pytest.raises(InputError, match=r"^a.png: it has more than 32768 x 16384 pixels$"):
+        read_panorama(path)
 
 
 def test_large_panoramas_are_read_though_pillow_warns_of_them(tmp_path, monkeypatch):

@@ -374,3 +374,5 @@ def test_views_between_the_pixels_of_the_panorama_are_said():
         stitch(torch.rand(2, 16, 16, 3), narrow, 64)
     assert said.value.remedy == "between_view_and_panorama"
     assert stitch(torch.rand(2, 16, 16, 3), narrow, 2048)[1].any()
+    below = torch.full((1, 32, 64, 3), 0.5)
+    assert torch.equal(stitch(torch.rand(2, 16, 16, 3), narrow, 64, background=below)[0], below)
