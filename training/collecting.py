@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ..geometry.input_error import InputError, counted, there_are
-from ..geometry.panorama.panorama_files import is_grey, opened, pixels_of, upright_size
+from ..geometry.panorama.panorama_files import opened, pixels_of
 from .panoramas import Panorama
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -60,10 +60,8 @@ def panoramas_in_folder(folder: Path, views: int, say: Callable[[str], None]) ->
     for path in paths:
         try:
             with opened(path) as picture:
-                picture.load()
-                if is_grey(picture):
-                    pixels_of(picture)  # which says what it cannot read
-                sizes[path] = upright_size(picture)
+                height, width = pixels_of(picture).shape[:2]
+            sizes[path] = width, height
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises any
             unreadable.append(path.name)
             say(f"{path} cannot be read and is left out: {error}")

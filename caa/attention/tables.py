@@ -76,7 +76,7 @@ class Tables:
         layers, whatever they do with their weights, and keep what follows from weights and cameras: gradients of
         features are right, those of weights are not. Otherwise, as in training, they read the weights at each use: all
         gradients are right, and weights may change between uses without a word to the tables.
-    shared: what else has the weights of layers, if anything has.
+    shared: where the weights of layers are kept, together with those for other tables; None: with these alone.
     """
 
     def __init__(

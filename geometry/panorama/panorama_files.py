@@ -9,14 +9,13 @@ from threading import Lock
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..input_error import InputError
 from .gpano import read_gpano
 from .placing import WIDEST, placed
 
 MOST_PIXELS = WIDEST * WIDEST // 2  # of the largest whole panorama
-LYING = 5, 6, 7, 8  # values of EXIF's orientation
 GREYS = {"I": 65535, "F": 1}  # the most that a picture has whose mode begins so
 ROUNDED = 1.001  # times as much is taken for it
 _opening = Lock()
@@ -78,14 +77,9 @@ def pixels_of(picture: Image.Image) -> np.ndarray:
     Raises InputError for greys beyond these.
     """
     upright = ImageOps.exif_transpose(picture)
-    if is_grey(picture):
+    if upright.mode[0] in GREYS:
         return _greys(upright, GREYS[upright.mode[0]])
     return np.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
-
-
-def is_grey(picture: Image.Image) -> bool:
-    """Whether a picture has one number for each pixel that is not of 8 bits."""
-    return picture.mode[0] in GREYS
 
 
 def _greys(picture: Image.Image, most: int) -> np.ndarray:
@@ -102,10 +96,3 @@ def _greys(picture: Image.Image, most: int) -> np.ndarray:
     if not isinstance(transparent, int):
         return np.stack([grey] * 3, -1)
     return np.stack([grey] * 3 + [np.where(numbers == transparent, 0, 255).astype(np.uint8)], -1)
-
-
-def upright_size(picture: Image.Image) -> tuple[int, int]:
-    """Width and height of what `pixels_of` gives."""
-    width, height = picture.size
-    lies = picture.getexif().get(ExifTags.Base.Orientation) in LYING
-    return (height, width) if lies else (width, height)
